@@ -1,0 +1,4 @@
+//! The built-in kinds of the Kubernetes 1.36 API: typed structs, schema facts, defaults, validation, table
+//! columns. Pure: no IO, no clock. A folder a kind, `apps/replica_set/`. Upstream: `k8s.io/api`, `pkg/apis`.
+
+pub use k8s_openapi;

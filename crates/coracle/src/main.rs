@@ -1,0 +1,2 @@
+//! coracle: the binary.
+fn main() {}

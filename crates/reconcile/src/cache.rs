@@ -1,0 +1,254 @@
+//! What controllers see: typed objects by key, by namespace and by owner. Filled by the driver from watches.
+//!
+//! Invariant: an object is in the cache exactly as the server sent it last; controllers never write to it.
+
+use crate::spec::{Change, Key};
+use coracle_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use coracle_api::k8s_openapi::{Metadata, Resource};
+use coracle_meta::GroupVersionResource;
+use serde_json::Value;
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// A typed kind of the API.
+pub trait Kind:
+    Resource
+    + Metadata<Ty = ObjectMeta>
+    + serde::de::DeserializeOwned
+    + serde::Serialize
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// Lower-case plural, such as `replicasets`.
+    const PLURAL: &'static str;
+}
+
+impl<K> Kind for K
+where
+    K: Resource
+        + Metadata<Ty = ObjectMeta>
+        + serde::de::DeserializeOwned
+        + serde::Serialize
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    const PLURAL: &'static str = K::URL_PATH_SEGMENT;
+}
+
+/// A store revision; every change of anything has a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(pub u64);
+
+/// Typed objects of the registered kinds.
+#[derive(Default)]
+pub struct Cache {
+    stores: HashMap<TypeId, Box<dyn AnyStore>>,
+}
+
+impl Cache {
+    /// Makes room for a kind. Reading a kind that was never registered is a bug and panics.
+    pub fn register<K: Kind>(&mut self) {
+        self.stores
+            .entry(TypeId::of::<K>())
+            .or_insert_with(|| Box::new(Store::<K>::default()));
+    }
+
+    /// The resource that a kind is served as.
+    pub fn resource_of<K: Kind>() -> GroupVersionResource {
+        GroupVersionResource::new(K::GROUP, K::VERSION, K::PLURAL)
+    }
+
+    /// The registered resources.
+    pub fn resources(&self) -> Vec<GroupVersionResource> {
+        let mut all: Vec<_> = self.stores.values().map(|s| s.resource()).collect();
+        all.sort();
+        all
+    }
+
+    /// The object, if it exists.
+    pub fn get<K: Kind>(&self, namespace: &str, name: &str) -> Option<&Arc<K>> {
+        self.store::<K>().objects.get(&Key::new(namespace, name))
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn list<K: Kind>(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.store::<K>().objects.values()
+    }
+
+    /// The objects of a kind in a namespace, by name.
+    pub fn in_namespace<'a, K: Kind>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<K>> {
+        self.store::<K>()
+            .objects
+            .range(Key::new(namespace, "")..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
+    /// The objects of a kind whose controller is the owner with this uid.
+    pub fn controlled_by<'a, K: Kind>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<K>> {
+        let store = self.store::<K>();
+        let mut keys: Vec<&Key> = store.by_controller.get(uid).into_iter().flatten().collect();
+        keys.sort();
+        keys.into_iter().filter_map(|key| store.objects.get(key))
+    }
+
+    /// The revision up to which the kind has been seen.
+    pub fn revision<K: Kind>(&self) -> Revision {
+        self.store::<K>().revision
+    }
+
+    /// Puts a typed object; for tests and the driver.
+    pub fn insert<K: Kind>(&mut self, object: K) -> Change {
+        self.store_mut::<K>().insert(Arc::new(object))
+    }
+
+    /// Removes a typed object; for tests and the driver.
+    pub fn remove<K: Kind>(&mut self, key: &Key) -> Change {
+        self.store_mut::<K>().remove(key)
+    }
+
+    /// The erased store of a resource, for the driver: absent if nobody registered it.
+    pub fn erased(&mut self, resource: &GroupVersionResource) -> Option<&mut (dyn AnyStore + 'static)> {
+        self.stores
+            .values_mut()
+            .find(|s| s.resource() == *resource)
+            .map(|s| &mut **s)
+    }
+
+    fn store<K: Kind>(&self) -> &Store<K> {
+        self.stores
+            .get(&TypeId::of::<K>())
+            .and_then(|s| s.as_any().downcast_ref())
+            .unwrap_or_else(|| panic!("kind {} is read but not watched", K::KIND))
+    }
+
+    fn store_mut<K: Kind>(&mut self) -> &mut Store<K> {
+        self.register::<K>();
+        self.stores
+            .get_mut(&TypeId::of::<K>())
+            .and_then(|s| s.as_any_mut().downcast_mut())
+            .expect("registered above with this type")
+    }
+}
+
+/// A store whose kind is known only at run time: how the driver feeds the cache.
+pub trait AnyStore: Send + Sync {
+    /// The resource it holds.
+    fn resource(&self) -> GroupVersionResource;
+    /// Decodes and puts an object.
+    fn put(&mut self, object: Value) -> Result<Change, serde_json::Error>;
+    /// Decodes an object from JSON bytes and puts it.
+    fn put_bytes(&mut self, bytes: &[u8]) -> Result<Change, serde_json::Error>;
+    /// Removes an object.
+    fn delete(&mut self, key: &Key) -> Change;
+    /// The keys present, for a relist.
+    fn keys(&self) -> Vec<Key>;
+    /// Notes that everything up to `revision` has been seen.
+    fn seen(&mut self, revision: Revision);
+    /// See [`Cache::revision`].
+    fn revision(&self) -> Revision;
+    /// For downcasts.
+    fn as_any(&self) -> &dyn Any;
+    /// For downcasts.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+struct Store<K> {
+    objects: BTreeMap<Key, Arc<K>>,
+    by_controller: HashMap<String, HashSet<Key>>,
+    revision: Revision,
+}
+
+impl<K> Default for Store<K> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            by_controller: HashMap::new(),
+            revision: Revision(0),
+        }
+    }
+}
+
+fn controller_uid<K: Kind>(object: &K) -> Option<String> {
+    let owners = object.metadata().owner_references.as_ref()?;
+    owners
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
+}
+
+fn erase<K: Kind>(object: Option<Arc<K>>) -> Option<Arc<dyn Any + Send + Sync>> {
+    object.map(|o| o as Arc<dyn Any + Send + Sync>)
+}
+
+impl<K: Kind> Store<K> {
+    fn insert(&mut self, object: Arc<K>) -> Change {
+        let key = Key::of(&*object);
+        let old = self.objects.insert(key.clone(), object.clone());
+        if let Some(uid) = old.as_deref().and_then(controller_uid) {
+            self.forget_controller(&uid, &key);
+        }
+        if let Some(uid) = controller_uid(&*object) {
+            self.by_controller.entry(uid).or_default().insert(key);
+        }
+        Change {
+            old: erase(old),
+            new: erase(Some(object)),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Change {
+        let old = self.objects.remove(key);
+        if let Some(uid) = old.as_deref().and_then(controller_uid) {
+            self.forget_controller(&uid, key);
+        }
+        Change {
+            old: erase(old),
+            new: None,
+        }
+    }
+
+    fn forget_controller(&mut self, uid: &str, key: &Key) {
+        if let Some(keys) = self.by_controller.get_mut(uid) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_controller.remove(uid);
+            }
+        }
+    }
+}
+
+impl<K: Kind> AnyStore for Store<K> {
+    fn resource(&self) -> GroupVersionResource {
+        Cache::resource_of::<K>()
+    }
+    fn put(&mut self, object: Value) -> Result<Change, serde_json::Error> {
+        Ok(self.insert(Arc::new(serde_json::from_value(object)?)))
+    }
+    fn put_bytes(&mut self, bytes: &[u8]) -> Result<Change, serde_json::Error> {
+        Ok(self.insert(Arc::new(serde_json::from_slice(bytes)?)))
+    }
+    fn delete(&mut self, key: &Key) -> Change {
+        self.remove(key)
+    }
+    fn keys(&self) -> Vec<Key> {
+        self.objects.keys().cloned().collect()
+    }
+    fn seen(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
