@@ -2,3 +2,9 @@
 //! columns. Pure: no IO, no clock. A folder a kind, `apps/replica_set/`. Upstream: `k8s.io/api`, `pkg/apis`.
 
 pub use k8s_openapi;
+
+mod object_meta;
+mod registry;
+pub mod semantic;
+pub mod strategy;
+pub mod table;
