@@ -8,7 +8,7 @@ use coracle_api::k8s_openapi::{Metadata, Resource};
 use coracle_meta::GroupVersionResource;
 use serde_json::Value;
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A typed kind of the API.
@@ -44,18 +44,33 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
 
+impl Revision {
+    /// From the wire's `resourceVersion`; absent or foreign text is 0, which everything has reached.
+    pub fn parse(resource_version: &str) -> Self {
+        Self(resource_version.parse().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Typed objects of the registered kinds.
 #[derive(Default)]
 pub struct Cache {
     stores: HashMap<TypeId, Box<dyn AnyStore>>,
+    types: HashMap<GroupVersionResource, TypeId>,
 }
 
 impl Cache {
     /// Makes room for a kind. Reading a kind that was never registered is a bug and panics.
     pub fn register<K: Kind>(&mut self) {
-        self.stores
-            .entry(TypeId::of::<K>())
-            .or_insert_with(|| Box::new(Store::<K>::default()));
+        self.stores.entry(TypeId::of::<K>()).or_insert_with(|| {
+            self.types.insert(Self::resource_of::<K>(), TypeId::of::<K>());
+            Box::new(Store::<K>::default())
+        });
     }
 
     /// The resource that a kind is served as.
@@ -65,7 +80,7 @@ impl Cache {
 
     /// The registered resources.
     pub fn resources(&self) -> Vec<GroupVersionResource> {
-        let mut all: Vec<_> = self.stores.values().map(|s| s.resource()).collect();
+        let mut all: Vec<_> = self.types.keys().cloned().collect();
         all.sort();
         all
     }
@@ -89,12 +104,21 @@ impl Cache {
             .map(|(_, object)| object)
     }
 
-    /// The objects of a kind whose controller is the owner with this uid.
+    /// The objects of a kind whose controller is the owner with this uid, by namespace and name.
     pub fn controlled_by<'a, K: Kind>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<K>> {
         let store = self.store::<K>();
-        let mut keys: Vec<&Key> = store.by_controller.get(uid).into_iter().flatten().collect();
-        keys.sort();
-        keys.into_iter().filter_map(|key| store.objects.get(key))
+        let keys = store.by_controller.get(uid).into_iter().flatten();
+        keys.filter_map(|key| store.objects.get(key))
+    }
+
+    /// The objects of a kind in a namespace that have no controller, by name.
+    pub fn orphans<'a, K: Kind>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<K>> {
+        let store = self.store::<K>();
+        let keys = store.by_controller.get(NO_CONTROLLER);
+        keys.into_iter()
+            .flat_map(move |keys| keys.range(Key::new(namespace, "")..))
+            .take_while(move |key| key.namespace == namespace)
+            .filter_map(|key| store.objects.get(key))
     }
 
     /// The revision up to which the kind has been seen.
@@ -113,11 +137,15 @@ impl Cache {
     }
 
     /// The erased store of a resource, for the driver: absent if nobody registered it.
-    pub fn erased(&mut self, resource: &GroupVersionResource) -> Option<&mut (dyn AnyStore + 'static)> {
-        self.stores
-            .values_mut()
-            .find(|s| s.resource() == *resource)
-            .map(|s| &mut **s)
+    pub fn erased(&self, resource: &GroupVersionResource) -> Option<&dyn AnyStore> {
+        let store = self.stores.get(self.types.get(resource)?)?;
+        Some(&**store)
+    }
+
+    /// Like [`Cache::erased`], to write.
+    pub fn erased_mut(&mut self, resource: &GroupVersionResource) -> Option<&mut (dyn AnyStore + 'static)> {
+        let store = self.stores.get_mut(self.types.get(resource)?)?;
+        Some(&mut **store)
     }
 
     fn store<K: Kind>(&self) -> &Store<K> {
@@ -146,8 +174,8 @@ pub trait AnyStore: Send + Sync {
     fn put_bytes(&mut self, bytes: &[u8]) -> Result<Change, serde_json::Error>;
     /// Removes an object.
     fn delete(&mut self, key: &Key) -> Change;
-    /// The keys present, for a relist.
-    fn keys(&self) -> Vec<Key>;
+    /// The metadata of an object.
+    fn metadata(&self, key: &Key) -> Option<&ObjectMeta>;
     /// Notes that everything up to `revision` has been seen.
     fn seen(&mut self, revision: Revision);
     /// See [`Cache::revision`].
@@ -160,7 +188,8 @@ pub trait AnyStore: Send + Sync {
 
 struct Store<K> {
     objects: BTreeMap<Key, Arc<K>>,
-    by_controller: HashMap<String, HashSet<Key>>,
+    /// By the controller's uid, or [`NO_CONTROLLER`].
+    by_controller: HashMap<String, BTreeSet<Key>>,
     revision: Revision,
 }
 
@@ -174,12 +203,12 @@ impl<K> Default for Store<K> {
     }
 }
 
-fn controller_uid<K: Kind>(object: &K) -> Option<String> {
-    let owners = object.metadata().owner_references.as_ref()?;
-    owners
-        .iter()
-        .find(|o| o.controller == Some(true))
-        .map(|o| o.uid.clone())
+const NO_CONTROLLER: &str = "";
+
+fn controller_uid<K: Kind>(object: &K) -> &str {
+    let owners = object.metadata().owner_references.iter().flatten();
+    let mut controllers = owners.filter(|o| o.controller == Some(true));
+    controllers.next().map_or(NO_CONTROLLER, |o| o.uid.as_str())
 }
 
 fn erase<K: Kind>(object: Option<Arc<K>>) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -190,12 +219,11 @@ impl<K: Kind> Store<K> {
     fn insert(&mut self, object: Arc<K>) -> Change {
         let key = Key::of(&*object);
         let old = self.objects.insert(key.clone(), object.clone());
-        if let Some(uid) = old.as_deref().and_then(controller_uid) {
-            self.forget_controller(&uid, &key);
+        if let Some(old) = &old {
+            self.forget_controller(controller_uid(&**old), &key);
         }
-        if let Some(uid) = controller_uid(&*object) {
-            self.by_controller.entry(uid).or_default().insert(key);
-        }
+        let uid = controller_uid(&*object).to_owned();
+        self.by_controller.entry(uid).or_default().insert(key);
         Change {
             old: erase(old),
             new: erase(Some(object)),
@@ -204,8 +232,8 @@ impl<K: Kind> Store<K> {
 
     fn remove(&mut self, key: &Key) -> Change {
         let old = self.objects.remove(key);
-        if let Some(uid) = old.as_deref().and_then(controller_uid) {
-            self.forget_controller(&uid, key);
+        if let Some(old) = &old {
+            self.forget_controller(controller_uid(&**old), key);
         }
         Change {
             old: erase(old),
@@ -236,8 +264,8 @@ impl<K: Kind> AnyStore for Store<K> {
     fn delete(&mut self, key: &Key) -> Change {
         self.remove(key)
     }
-    fn keys(&self) -> Vec<Key> {
-        self.objects.keys().cloned().collect()
+    fn metadata(&self, key: &Key) -> Option<&ObjectMeta> {
+        self.objects.get(key).map(|object| object.metadata())
     }
     fn seen(&mut self, revision: Revision) {
         self.revision = self.revision.max(revision);

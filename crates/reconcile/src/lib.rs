@@ -1,10 +1,14 @@
 //! The vocabulary of controllers: what they watch ([`Spec`]), what they see ([`Cache`]), what they decide
 //! ([`Plan`]). Pure: a controller reads a cache and returns a plan; the driver in `client` does the rest.
+//!
+//! A controller whose decisions depend on each other, such as the scheduler, is a [`Machine`] instead.
 
 mod cache;
+mod machine;
 mod plan;
 mod spec;
 
 pub use cache::{AnyStore, Cache, Kind, Revision};
+pub use machine::{Machine, Observation, Step};
 pub use plan::{Action, EventType, Outcome, PatchType, Plan, Precondition, Propagation};
-pub use spec::{Change, Key, Spec, Watch};
+pub use spec::{AfterFn, Change, Key, PlanFn, Spec, Watch};

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// The actions that bring an object nearer to its spec. Empty when nothing is to do.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Plan {
-    /// Executed in order; actions of one `batch` run concurrently.
-    pub actions: Vec<Action>,
+    /// Executed in order; the actions of one step run concurrently, and a step that fails ends the plan.
+    pub steps: Vec<Vec<Action>>,
     /// Look again after this time even if nothing changes.
     pub requeue_after: Option<Duration>,
     /// Why: lines for `describe`, `trace` and logs.
@@ -24,11 +24,40 @@ impl Plan {
     }
     /// Whether there is nothing to do and nothing to wait for.
     pub fn is_empty(&self) -> bool {
-        self.actions.is_empty() && self.requeue_after.is_none()
+        !self.has_actions() && self.requeue_after.is_none()
     }
-    /// Adds an action.
+    /// Whether there is anything to execute.
+    pub fn has_actions(&self) -> bool {
+        self.actions().next().is_some()
+    }
+    /// All actions in the order of [`Outcome::results`].
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.steps.iter().flatten()
+    }
+    /// Adds an action to the last step.
     pub fn push(&mut self, action: Action) {
-        self.actions.push(action);
+        match self.steps.last_mut() {
+            Some(step) => step.push(action),
+            None => self.steps.push(vec![action]),
+        }
+    }
+    /// Adds an action as a step of its own: it runs when everything before it has succeeded.
+    pub fn then(&mut self, action: Action) {
+        self.steps.push(vec![action]);
+    }
+    /// Adds actions in steps of 1, 2, 4, …, so that a server that refuses them all is asked only once.
+    /// Upstream: `slowStartBatch` in pkg/controller/replicaset.
+    pub fn slow_start(&mut self, actions: impl IntoIterator<Item = Action>) {
+        let mut actions = actions.into_iter().peekable();
+        let mut size = 1;
+        while actions.peek().is_some() {
+            self.steps.push(actions.by_ref().take(size).collect());
+            size *= 2;
+        }
+    }
+    /// Notes why: a line for `describe`, `trace` and logs.
+    pub fn note(&mut self, line: impl Into<String>) {
+        self.report.push(line.into());
     }
     /// Looks again no later than after `delay`.
     pub fn requeue(&mut self, delay: Duration) {
@@ -163,6 +192,16 @@ impl Action {
             object: to_value(object),
         }
     }
+    /// PATCH of a typed object.
+    pub fn patch<K: Kind>(object: &K, patch_type: PatchType, body: Value) -> Self {
+        Self::Patch {
+            resource: Cache::resource_of::<K>(),
+            key: Key::of(object),
+            subresource: "",
+            patch_type,
+            body,
+        }
+    }
     /// DELETE of exactly this object (its uid is the precondition).
     pub fn delete<K: Kind>(object: &K) -> Self {
         Self::Delete {
@@ -205,7 +244,8 @@ fn to_value<K: Kind>(object: &K) -> Value {
     serde_json::to_value(object).expect("API objects have string keys only")
 }
 
-/// What became of a plan: one result an action, in order. A later action is absent when an earlier one failed.
+/// What became of a plan: one result an action, in order. The actions of a step are absent when an earlier step
+/// failed.
 #[derive(Debug, Default, Clone)]
 pub struct Outcome {
     /// The written object (Null for events and deletes), or the server's refusal.

@@ -98,14 +98,73 @@ impl Watch {
     }
 }
 
+/// Observes a key and plans. Asked again with the same cache after a success, it plans nothing.
+pub type PlanFn = Box<dyn Fn(&Key, &Cache, Timestamp) -> Plan + Send + Sync>;
+
+/// What follows the actions of a plan: events about what happened and the status write. Called after every plan,
+/// also an empty one, with the cache as it was for the plan.
+pub type AfterFn = Box<dyn Fn(&Key, &Cache, &Plan, &Outcome, Timestamp) -> Vec<Action> + Send + Sync>;
+
 /// A controller: what it watches and its pure functions.
 pub struct Spec {
-    /// Upstream's name, such as `replicaset`; requests are made as `system:serviceaccount:kube-system:NAME-controller`.
+    /// Upstream's service account, such as `replicaset-controller`: requests are made as
+    /// `system:serviceaccount:kube-system:NAME`.
     pub name: &'static str,
+    /// `source.component` of its Events; upstream does not always use the service account's name.
+    pub event_source: &'static str,
     /// What it watches.
     pub watches: Vec<Watch>,
-    /// Observes the key and plans. Called again with the same cache after a success it plans nothing.
-    pub plan: fn(&Key, &Cache, Timestamp) -> Plan,
-    /// After the plan's actions: the status write that reports the outcome, where the kind has one.
-    pub status: Option<fn(&Key, &Cache, &Outcome, Timestamp) -> Option<Action>>,
+    /// Decides.
+    pub plan: PlanFn,
+    /// Reports.
+    pub after: Option<AfterFn>,
+}
+
+impl Spec {
+    /// A controller that watches nothing yet.
+    pub fn new(
+        name: &'static str,
+        plan: impl Fn(&Key, &Cache, Timestamp) -> Plan + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            event_source: name,
+            watches: Vec::new(),
+            plan: Box::new(plan),
+            after: None,
+        }
+    }
+
+    /// Adds a watch.
+    pub fn watch(mut self, watch: Watch) -> Self {
+        self.watches.push(watch);
+        self
+    }
+
+    /// Watches a kind that is only read: its changes make no key dirty.
+    pub fn reads<K: Kind>(self) -> Self {
+        self.watch(Watch::of(|_: &K, _| Vec::new()))
+    }
+
+    /// Sets what follows the actions.
+    pub fn after(
+        mut self,
+        after: impl Fn(&Key, &Cache, &Plan, &Outcome, Timestamp) -> Vec<Action> + Send + Sync + 'static,
+    ) -> Self {
+        self.after = Some(Box::new(after));
+        self
+    }
+
+    /// Sets the component that its Events name.
+    pub fn event_source(mut self, component: &'static str) -> Self {
+        self.event_source = component;
+        self
+    }
+
+    /// Makes room in a cache for everything it watches.
+    pub fn register(&self, cache: &mut Cache) {
+        for watch in &self.watches {
+            (watch.register)(cache);
+        }
+    }
 }
