@@ -137,7 +137,8 @@ impl Attributes {
 
         let query = |name: &str| query_value(uri, name);
         if info.name.is_empty() && info.verb == "get" {
-            let watch = query("watch").is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"));
+            let watch =
+                query("watch").is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"));
             info.verb = if watch { "watch" } else { "list" }.to_owned();
         }
         if watch_prefix && matches!(info.verb.as_str(), "get" | "list") {
@@ -178,7 +179,9 @@ fn exact_name(term: &str) -> Option<&str> {
 
 /// The first value of a query parameter, decoded.
 pub fn query_value(uri: &Uri, name: &str) -> Option<String> {
-    query_pairs(uri).find(|(key, _)| key == name).map(|(_, value)| value)
+    query_pairs(uri)
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
 }
 
 /// All query parameters, decoded, in order.
@@ -211,13 +214,76 @@ mod tests {
             ("GET", "/api/v1/pods", "list", "", "", "pods", "", ""),
             ("GET", "/api/v1/pods?watch=1", "watch", "", "", "pods", "", ""),
             ("GET", "/api/v1/watch/pods", "watch", "", "", "pods", "", ""),
-            ("GET", "/api/v1/namespaces/a", "get", "", "a", "namespaces", "a", ""),
-            ("PUT", "/api/v1/namespaces/a/finalize", "update", "", "a", "namespaces", "a", "finalize"),
-            ("DELETE", "/api/v1/namespaces/a/pods", "deletecollection", "", "a", "pods", "", ""),
-            ("POST", "/api/v1/namespaces/a/pods/b/exec?command=x", "create", "", "a", "pods", "b", "exec"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/status", "patch", "apps", "a", "deployments", "d", "status"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list", "", "", "pods", "x", ""),
-            ("GET", "/api/v1/nodes/n/proxy/a/b", "get", "", "", "nodes", "n", "proxy"),
+            (
+                "GET",
+                "/api/v1/namespaces/a",
+                "get",
+                "",
+                "a",
+                "namespaces",
+                "a",
+                "",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/a/finalize",
+                "update",
+                "",
+                "a",
+                "namespaces",
+                "a",
+                "finalize",
+            ),
+            (
+                "DELETE",
+                "/api/v1/namespaces/a/pods",
+                "deletecollection",
+                "",
+                "a",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                "POST",
+                "/api/v1/namespaces/a/pods/b/exec?command=x",
+                "create",
+                "",
+                "a",
+                "pods",
+                "b",
+                "exec",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/d/status",
+                "patch",
+                "apps",
+                "a",
+                "deployments",
+                "d",
+                "status",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name%3Dx",
+                "list",
+                "",
+                "",
+                "pods",
+                "x",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/nodes/n/proxy/a/b",
+                "get",
+                "",
+                "",
+                "nodes",
+                "n",
+                "proxy",
+            ),
         ];
         for (method, uri, verb, group, namespace, resource, name, subresource) in cases {
             let got = parse(Method::from_bytes(method.as_bytes()).unwrap(), uri);
@@ -240,7 +306,16 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_resources() {
-        for uri in ["/", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v3/api/v1"] {
+        for uri in [
+            "/",
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "/openapi/v3/api/v1",
+        ] {
             let got = parse(Method::GET, uri);
             assert!(!got.is_resource_request, "{uri}");
             assert_eq!(got.verb, "get");
