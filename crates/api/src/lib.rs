@@ -5,6 +5,7 @@ pub use k8s_openapi;
 
 mod object_meta;
 mod registry;
+pub mod resources;
 pub mod semantic;
 pub mod strategy;
 pub mod table;
