@@ -1,2 +1,97 @@
-//! Repository chores.
-fn main() {}
+//! Repository chores: `cargo xtask COMMAND`.
+
+mod crate_graph;
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  demo [ARGS]     builds Coracle and runs its demo cluster (with sudo where needed)
+  up [ARGS]       builds Coracle and runs a cluster in the foreground
+  test [ARGS]     runs all tests, end-to-end ones included (with sudo where needed)
+  bench NAME      measures a figure in a release build: up, idle, pod-start, endpoint, binary
+  crate-graph     checks that crates only use what ARCHITECTURE.md allows
+  schema FILE     regenerates the schema facts from an upstream OpenAPI document
+  reference       regenerates docs/reference.md from the flags
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let result = match command.as_str() {
+        "demo" | "up" => run_release(&command, &rest),
+        "test" => test(&rest),
+        "crate-graph" => crate_graph::check(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// Runs a command to its end; a failure names it.
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    if status.success() { Ok(()) } else { bail!("{command:?}: {status}") }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn is_root() -> Result<bool> {
+    let id = Command::new("id").arg("-u").output().context("cannot run id")?;
+    Ok(String::from_utf8_lossy(&id.stdout).trim() == "0")
+}
+
+/// Builds as the caller, runs as root: what a cluster does to network and mounts needs it, a build does not.
+fn run_release(subcommand: &str, args: &[String]) -> Result<()> {
+    run(cargo().args(["build", "--release", "--package", "coracle"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let binary = target.join("release/coracle");
+    let mut command = if is_root()? {
+        Command::new(binary)
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("--preserve-env=KUBECONFIG,HOME").arg(binary);
+        sudo
+    };
+    run(command.arg(subcommand).args(args))
+}
+
+fn test(args: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--workspace"]).args(args);
+    if !is_root()? {
+        // Test programs make namespaces and containers; cargo itself stays the caller's.
+        let host = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
+        command.env(host, "sudo --preserve-env");
+    }
+    run(&mut command)
+}
+
+fn host_triple() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc names no host")
+}

@@ -1,2 +1,6 @@
-//! coracle: the binary.
+//! coracle: Kubernetes in one binary.
+mod certificates;
+mod config;
+mod demo;
+mod kubeconfig;
 fn main() {}

@@ -1,0 +1,164 @@
+//! The two programs that the demo's containers run: a small database and an API in front of it.
+//!
+//! They are this same binary, called through hidden subcommands inside the demo's images. The API ends when it
+//! cannot reach its database by the name in `DB`, so that running replicas prove that names and Services work.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Where the database takes requests, one line each.
+pub const DB_PORT: u16 = 27017;
+/// Where the database shows a page about itself.
+pub const DB_HTTP_PORT: u16 = 28017;
+/// Where the API answers `GET /demo/hello`.
+pub const API_PORT: u16 = 8080;
+
+/// A client that says nothing for this long is dropped.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long the API waits for its database, at start and in a request.
+const DB_TIMEOUT: Duration = Duration::from_secs(5);
+const DB_RETRY: Duration = Duration::from_millis(50);
+
+/// `demo-db`: answers `ping` with `pong HOSTNAME` on 27017 and shows a page on 28017.
+pub fn db() -> ExitCode {
+    let hostname = hostname();
+    let page = format!("demo-db on {hostname}\n");
+    let (Some(lines), Some(http)) = (listen(DB_PORT), listen(DB_HTTP_PORT)) else {
+        return ExitCode::FAILURE;
+    };
+    println!("waiting for connections on port {DB_PORT}, page on port {DB_HTTP_PORT}");
+    std::thread::spawn(move || serve(&http, move |stream| answer_http(stream, |_| (200, page.clone()))));
+    serve(&lines, move |stream| {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        while reader.read_line(&mut line)? > 0 {
+            match line.trim() {
+                "ping" => writeln!(&stream, "pong {hostname}")?,
+                other => writeln!(&stream, "unknown command {other:?}")?,
+            }
+            line.clear();
+        }
+        Ok(())
+    });
+    ExitCode::SUCCESS
+}
+
+/// `demo-api`: reaches its database, then answers `GET /demo/hello` and `GET /demo/db`.
+pub fn api() -> ExitCode {
+    let db = std::env::var("DB").unwrap_or_else(|_| "localhost".to_owned());
+    match first_ping(&db) {
+        Ok(pong) => println!("database {db}: {pong}"),
+        Err(error) => {
+            eprintln!("panic: no reachable servers: {db}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let Some(listener) = listen(API_PORT) else { return ExitCode::FAILURE };
+    println!("listening on port {API_PORT}");
+    serve(&listener, move |stream| {
+        answer_http(stream, |path| match path {
+            "/demo/hello" => (200, "hello, world!\n".to_owned()),
+            "/demo/hostname" => (200, format!("{}\n", hostname())),
+            "/demo/db" => match ping(&db) {
+                Ok(pong) => (200, format!("{pong}\n")),
+                Err(error) => (502, format!("{db}: {error}\n")),
+            },
+            _ => (404, "404 page not found\n".to_owned()),
+        })
+    });
+    ExitCode::SUCCESS
+}
+
+/// Waits for the database as database drivers do: the containers of a Pod start at the same time.
+fn first_ping(db: &str) -> std::io::Result<String> {
+    let start = Instant::now();
+    loop {
+        match ping(db) {
+            Err(_) if start.elapsed() < DB_TIMEOUT => std::thread::sleep(DB_RETRY),
+            result => return result,
+        }
+    }
+}
+
+/// Asks the database for a sign of life.
+fn ping(db: &str) -> std::io::Result<String> {
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "no address");
+    for address in (db, DB_PORT).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, DB_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(DB_TIMEOUT))?;
+                writeln!(&stream, "ping")?;
+                let mut line = String::new();
+                BufReader::new(stream).read_line(&mut line)?;
+                return Ok(line.trim().to_owned());
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen(port: u16) -> Option<TcpListener> {
+    match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            eprintln!("cannot listen on port {port}: {error}");
+            None
+        }
+    }
+}
+
+fn serve(listener: &TcpListener, handle: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) {
+    for stream in listener.incoming().flatten() {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            // A client that hangs up early is its own affair.
+            let _ = stream.set_read_timeout(Some(IDLE)).and_then(|()| handle(stream));
+        });
+    }
+}
+
+/// Answers the requests of one connection, keep-alive as HTTP/1.1 has it.
+fn answer_http(stream: TcpStream, handle: impl Fn(&str) -> (u16, String)) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut request = String::new();
+        if reader.by_ref().take(8192).read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        let mut close = request.trim_end().ends_with("HTTP/1.0");
+        loop {
+            let mut header = String::new();
+            if reader.by_ref().take(8192).read_line(&mut header)? == 0 {
+                return Ok(());
+            }
+            let header = header.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            close |= header == "connection: close";
+        }
+        let path = request.split(' ').nth(1).unwrap_or("/").split('?').next().unwrap_or("/");
+        let (code, body) = handle(path);
+        let reason = match code {
+            200 => "OK",
+            404 => "Not Found",
+            _ => "Bad Gateway",
+        };
+        let connection = if close { "Connection: close\r\n" } else { "" };
+        write!(
+            &stream,
+            "HTTP/1.1 {code} {reason}\r\nContent-Length: {}\r\nContent-Type: text/plain; charset=utf-8\r\n{connection}\r\n{body}",
+            body.len()
+        )?;
+        if close {
+            return Ok(());
+        }
+    }
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|h| h.trim().to_owned()).unwrap_or_default()
+}
