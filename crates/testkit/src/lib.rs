@@ -1,1 +1,11 @@
-//! coracle-testkit
+//! Real clusters for tests: the real binary in a network of its own, driven with stock kubectl.
+//!
+//! A [`Network`] is two network namespaces joined by a veth: the machine that the cluster runs on, and a machine
+//! outside. No packet can leave them. A [`Cluster`] runs `coracle up` in it, in a temporary directory. Both are
+//! taken down when dropped, also when the test panics.
+
+mod cluster;
+mod network;
+
+pub use cluster::{Cluster, Finished, eventually};
+pub use network::{NODE_IP, Network, OUTSIDE_IP};
