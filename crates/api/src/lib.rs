@@ -3,6 +3,10 @@
 
 pub use k8s_openapi;
 
+mod access;
+mod apps;
+mod core;
+mod discovery;
 mod object_meta;
 mod registry;
 pub mod resources;

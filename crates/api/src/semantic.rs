@@ -61,7 +61,8 @@ pub fn equal_field(a: &Value, b: &Value, key: &str) -> bool {
 }
 
 fn equal_objects(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
-    a.iter().all(|(key, value)| equal_entries(key, Some(value), b.get(key)))
+    a.iter()
+        .all(|(key, value)| equal_entries(key, Some(value), b.get(key)))
         && b.iter()
             .filter(|(key, _)| !a.contains_key(*key))
             .all(|(key, value)| is_absent(key, value))

@@ -33,6 +33,8 @@ pub struct Facts {
     pub name: NameRule,
     /// Whether `status` is a subresource: dropped on create, kept on update.
     pub status: bool,
+    /// Whether a create may bring its status along.
+    pub status_on_create: bool,
     /// Whether `metadata.generation` counts the changes of everything but metadata and status.
     pub generation: bool,
     /// Whether a PUT of an absent object creates it.
@@ -47,6 +49,7 @@ impl Facts {
         namespaced: true,
         name: NameRule::Subdomain,
         status: true,
+        status_on_create: false,
         generation: true,
         create_on_update: false,
         unconditional_update: true,
@@ -96,6 +99,13 @@ pub trait Strategy: Sync {
     /// Before validation of an update of the status: keeps everything else.
     fn prepare_for_status_update(&self, object: &mut Value, old: &Value) {
         prepare_for_status_update(object, old);
+    }
+
+    /// Before validation of an update through another subresource than `status` (`finalize`, `approval`,
+    /// `ephemeralcontainers`, `resize`): keeps what the subresource is not about. False if the kind has no such
+    /// subresource.
+    fn prepare_for_subresource_update(&self, _subresource: &str, _object: &mut Value, _old: &Value) -> bool {
+        false
     }
 
     /// What is wrong with the fields of this kind in a new object; metadata aside.
@@ -166,6 +176,7 @@ pub(crate) struct Kind {
     pub prepare_for_update: fn(&mut Value, &Value),
     /// Runs after the common preparation.
     pub prepare_for_status_update: fn(&mut Value, &Value),
+    pub prepare_for_subresource_update: fn(&str, &mut Value, &Value) -> bool,
     pub check: fn(&Value, &mut Errors),
     pub check_update: Option<fn(&Value, &Value, &mut Errors)>,
     pub check_status_update: fn(&Value, &Value, &mut Errors),
@@ -185,6 +196,7 @@ impl Kind {
             prepare_for_create: |_| {},
             prepare_for_update: |_, _| {},
             prepare_for_status_update: |_, _| {},
+            prepare_for_subresource_update: |_, _, _| false,
             check: |_, _| {},
             check_update: None,
             check_status_update: |_, _, _| {},
@@ -218,6 +230,9 @@ impl Strategy for Kind {
         prepare_for_status_update(object, old);
         (self.prepare_for_status_update)(object, old);
     }
+    fn prepare_for_subresource_update(&self, subresource: &str, object: &mut Value, old: &Value) -> bool {
+        (self.prepare_for_subresource_update)(subresource, object, old)
+    }
     fn check(&self, object: &Value, errors: &mut Errors) {
         (self.check)(object, errors);
     }
@@ -246,6 +261,7 @@ impl Strategy for Kind {
 
 fn prepare_for_create(facts: &Facts, object: &mut Value) {
     if facts.status
+        && !facts.status_on_create
         && let Some(object) = object.as_object_mut()
     {
         object.remove("status");
@@ -261,17 +277,19 @@ fn prepare_for_update(facts: &Facts, object: &mut Value, old: &Value) {
     set_generation(object, old.generation() + i64::from(changed));
 }
 
-/// Users change the status of an object through its subresource and nothing else; managed fields, which the
-/// server writes, and finalizers' and owners' absence excepted.
+/// A status update changes the status, and metadata as any update may; the rest stays as it is stored.
 fn prepare_for_status_update(object: &mut Value, old: &Value) {
+    keep_all_but(&["status"], object, old);
+}
+
+/// Undoes all changes but those of some fields and of metadata.
+pub(crate) fn keep_all_but(fields: &[&str], object: &mut Value, old: &Value) {
     let mut kept = old.clone();
-    copy_field(&mut kept, object, "status");
-    if let (Some(to), Some(from)) = (kept.get_mut("metadata"), object.get("metadata")) {
-        for key in ["resourceVersion", "managedFields", "uid", "name", "namespace"] {
-            copy_field(to, from, key);
-        }
+    for key in ["apiVersion", "kind", "metadata"].iter().chain(fields) {
+        copy_field(&mut kept, object, key);
     }
     *object = kept;
+    set_generation(object, old.generation());
 }
 
 /// Makes a field of `to` what it is in `from`, absent included.

@@ -1,7 +1,9 @@
 //! Tables: what `kubectl get` shows. A kind names its columns and computes the cells of one object.
 //! Upstream: `pkg/printers/internalversion/printers.go`, `k8s.io/apimachinery/pkg/api/meta/table`.
 
+use crate::access::Read;
 use coracle_meta::object::ObjectExt;
+use coracle_meta::{Selector, timestamp};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -99,79 +101,44 @@ pub fn age(object: &Value, now: Timestamp) -> Value {
 
 /// How long ago an RFC 3339 time was, in words of at most two units; `<unknown>` without one.
 pub fn since(time: Option<&str>, now: Timestamp) -> String {
-    match time.and_then(|t| t.parse::<Timestamp>().ok()) {
-        Some(time) => human_duration(now.duration_since(time).as_secs()),
+    match time.and_then(timestamp::parse) {
+        Some(time) => timestamp::human_duration(now.duration_since(time).as_secs()),
         None => "<unknown>".to_owned(),
     }
 }
 
-/// How long until an RFC 3339 time.
-pub fn until(time: Option<&str>, now: Timestamp) -> String {
-    match time.and_then(|t| t.parse::<Timestamp>().ok()) {
-        Some(time) => human_duration(time.duration_since(now).as_secs()),
-        None => "<unknown>".to_owned(),
+/// The text, or `<none>`.
+pub(crate) fn or_none(text: &str) -> Value {
+    if text.is_empty() { "<none>" } else { text }.into()
+}
+
+/// A map of labels as `a=b,c=d`, or `<none>`.
+pub(crate) fn labels(labels: &Value) -> Value {
+    or_none(&Selector::from_json_set(labels).to_string())
+}
+
+/// A `LabelSelector` in its string form, or `<none>`.
+pub(crate) fn label_selector(selector: &Value) -> Value {
+    match Selector::from_label_selector(selector) {
+        Ok(selector) => or_none(&selector.to_string()),
+        Err(_) => "<error>".into(),
     }
 }
 
-/// A duration in seconds as people read it: `12s`, `4m4s`, `3h12m`, `2d4h`, `40d`, `2y30d`.
-/// Upstream: `k8s.io/apimachinery/pkg/util/duration.HumanDuration`.
-pub fn human_duration(seconds: i64) -> String {
-    const MINUTE: i64 = 60;
-    const HOUR: i64 = 60 * MINUTE;
-    const DAY: i64 = 24 * HOUR;
-    const YEAR: i64 = 365 * DAY;
-    // The second unit is shown only while the first is small and only when it is not zero.
-    let two = |first: i64, unit: &str, rest: i64, rest_unit: &str| {
-        if rest == 0 {
-            format!("{first}{unit}")
-        } else {
-            format!("{first}{unit}{rest}{rest_unit}")
-        }
-    };
-    match seconds {
-        s if s < -1 => "<invalid>".to_owned(),
-        s if s < 0 => "0s".to_owned(),
-        s if s < 2 * MINUTE => format!("{s}s"),
-        s if s < 10 * MINUTE => two(s / MINUTE, "m", s % MINUTE, "s"),
-        s if s < 3 * HOUR => format!("{}m", s / MINUTE),
-        s if s < 8 * HOUR => two(s / HOUR, "h", s % HOUR / MINUTE, "m"),
-        s if s < 2 * DAY => format!("{}h", s / HOUR),
-        s if s < 8 * DAY => two(s / DAY, "d", s % DAY / HOUR, "h"),
-        s if s < 2 * YEAR => format!("{}d", s / DAY),
-        s if s < 8 * YEAR => two(s / YEAR, "y", s % YEAR / DAY, "d"),
-        s => format!("{}y", s / YEAR),
-    }
+/// The names and the images of the containers of a pod template.
+pub(crate) fn containers(template: &Value) -> [Value; 2] {
+    let containers = template.sub("spec").list("containers");
+    ["name", "image"].map(|key| {
+        let texts: Vec<&str> = containers.iter().map(|container| container.text(key)).collect();
+        texts.join(",").into()
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_as_upstream_prints_them() {
-        let cases = [
-            (-5, "<invalid>"),
-            (-1, "0s"),
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (244, "4m4s"),
-            (600, "10m"),
-            (10_799, "179m"),
-            (3 * 3600, "3h"),
-            (3 * 3600 + 120, "3h2m"),
-            (8 * 3600, "8h"),
-            (47 * 3600 + 59, "47h"),
-            (48 * 3600, "2d"),
-            (50 * 3600, "2d2h"),
-            (8 * 86_400, "8d"),
-            (729 * 86_400, "729d"),
-            (730 * 86_400, "2y"),
-            (760 * 86_400, "2y30d"),
-            (3000 * 86_400, "8y"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(human_duration(seconds), text, "{seconds}");
-        }
+/// At most `max` of the texts, and how many more there are.
+pub(crate) fn at_most(texts: &[String], max: usize) -> String {
+    if texts.len() > max {
+        format!("{} + {} more...", texts[..max].join(","), texts.len() - max)
+    } else {
+        texts.join(",")
     }
 }

@@ -1,0 +1,4 @@
+//! The kinds of the group `apps`. Upstream: `pkg/apis/apps`, `pkg/registry/apps`.
+
+pub(crate) mod deployment;
+pub(crate) mod replica_set;

@@ -1,0 +1,14 @@
+//! The kinds of the core group. Upstream: `pkg/apis/core`, `pkg/registry/core`.
+
+pub(crate) mod config_map;
+pub(crate) mod endpoints;
+pub(crate) mod event;
+pub(crate) mod namespace;
+pub(crate) mod node;
+pub(crate) mod pod;
+pub(crate) mod pod_spec;
+pub(crate) mod replication_controller;
+pub(crate) mod resource_list;
+pub(crate) mod secret;
+pub(crate) mod service;
+pub(crate) mod service_account;

@@ -1,0 +1,145 @@
+//! Pod. Upstream: `pkg/apis/core`, `pkg/registry/core/pod`.
+
+mod defaults;
+mod qos;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::access::{Read, Write};
+use crate::strategy::{Facts, Kind, copy_field};
+use serde_json::{Value, json};
+
+pub(crate) static STRATEGY: Kind = Kind {
+    table: &table::TABLE,
+    default: defaults::default,
+    prepare_for_create,
+    prepare_for_status_update,
+    selectable_fields,
+    grace_period,
+    ..Kind::new(Facts::NAMESPACED)
+};
+
+fn prepare_for_create(pod: &mut Value) {
+    let mut status = json!({"phase": "Pending", "qosClass": qos::class(pod)});
+    if !pod.sub("spec").list("schedulingGates").is_empty() {
+        status.put(
+            "conditions",
+            json!([{
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }]),
+        );
+    }
+    pod.put("status", status);
+    merge_match_label_keys(pod);
+}
+
+/// Status writers may leave out the class, which is settled at creation, and the generation they observed.
+fn prepare_for_status_update(pod: &mut Value, old: &Value) {
+    let old = old.sub("status");
+    let status = pod.object("status");
+    for key in ["qosClass", "observedGeneration"] {
+        if !status.has(key) {
+            copy_field(status, old, key);
+        }
+    }
+    for condition in status.items("conditions") {
+        let old = old
+            .list("conditions")
+            .iter()
+            .find(|other| other.text("type") == condition.text("type"));
+        if let Some(old) = old
+            && condition.int("observedGeneration").unwrap_or_default() == 0
+        {
+            copy_field(condition, old, "observedGeneration");
+        }
+    }
+}
+
+/// `matchLabelKeys` of affinity terms and spread constraints become requirements of their selectors.
+fn merge_match_label_keys(pod: &mut Value) {
+    let labels = pod.sub("metadata").sub("labels").clone();
+    let Some(spec) = pod.existing("spec") else { return };
+    for constraint in spec.items("topologySpreadConstraints") {
+        merge_keys(constraint, "matchLabelKeys", "In", &labels);
+    }
+    let Some(affinity) = spec.existing("affinity") else {
+        return;
+    };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = affinity.existing(kind) else {
+            continue;
+        };
+        for term in affinity.items("requiredDuringSchedulingIgnoredDuringExecution") {
+            merge_term_keys(term, &labels);
+        }
+        for weighted in affinity.items("preferredDuringSchedulingIgnoredDuringExecution") {
+            if let Some(term) = weighted.existing("podAffinityTerm") {
+                merge_term_keys(term, &labels);
+            }
+        }
+    }
+}
+
+fn merge_term_keys(term: &mut Value, labels: &Value) {
+    merge_keys(term, "matchLabelKeys", "In", labels);
+    merge_keys(term, "mismatchLabelKeys", "NotIn", labels);
+}
+
+fn merge_keys(holder: &mut Value, keys: &str, operator: &str, labels: &Value) {
+    if !holder.has("labelSelector") {
+        return;
+    }
+    let requirements: Vec<Value> = holder
+        .texts(keys)
+        .into_iter()
+        .filter_map(|key| {
+            let value = labels.get(key)?;
+            Some(json!({"key": key, "operator": operator, "values": [value]}))
+        })
+        .collect();
+    if requirements.is_empty() {
+        return;
+    }
+    let selector = holder.object("labelSelector");
+    let mut all = selector.list("matchExpressions").to_vec();
+    all.extend(requirements);
+    selector.put("matchExpressions", all);
+}
+
+fn selectable_fields(pod: &Value) -> Vec<(&'static str, String)> {
+    let (spec, status) = (pod.sub("spec"), pod.sub("status"));
+    let pod_ip = status.list("podIPs").first().map_or("", |ip| ip.text("ip"));
+    vec![
+        ("spec.nodeName", spec.text("nodeName").to_owned()),
+        ("spec.restartPolicy", spec.text("restartPolicy").to_owned()),
+        ("spec.schedulerName", spec.text("schedulerName").to_owned()),
+        (
+            "spec.serviceAccountName",
+            spec.text("serviceAccountName").to_owned(),
+        ),
+        ("spec.hostNetwork", spec.flag("hostNetwork").to_string()),
+        ("status.phase", status.text("phase").to_owned()),
+        ("status.podIP", pod_ip.to_owned()),
+        (
+            "status.nominatedNodeName",
+            status.text("nominatedNodeName").to_owned(),
+        ),
+    ]
+}
+
+/// Pods that never ran or have ended go at once.
+fn grace_period(pod: &Value, requested: Option<i64>) -> Option<i64> {
+    let spec = pod.sub("spec");
+    let ended = matches!(pod.sub("status").text("phase"), "Failed" | "Succeeded");
+    if spec.text("nodeName").is_empty() || ended {
+        return Some(0);
+    }
+    let period = requested
+        .or(spec.int("terminationGracePeriodSeconds"))
+        .unwrap_or_default();
+    Some(if period < 0 { 1 } else { period })
+}
