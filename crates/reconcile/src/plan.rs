@@ -117,6 +117,17 @@ pub enum Action {
         /// The whole object, with `apiVersion` and `kind`.
         object: Value,
     },
+    /// POST of `object` to a subresource that is a verb: `binding`, `eviction`.
+    CreateSubresource {
+        /// Where.
+        resource: GroupVersionResource,
+        /// Which.
+        key: Key,
+        /// The verb.
+        subresource: &'static str,
+        /// The whole object.
+        object: Value,
+    },
     /// PUT of `object`, whose `resourceVersion` is the precondition; `subresource` such as `status`.
     Update {
         /// Where.
