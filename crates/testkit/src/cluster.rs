@@ -143,7 +143,10 @@ impl Cluster {
     /// A kubectl command for this cluster, from the node's network.
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = self.network.on_node("kubectl");
-        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.directory.path()).args(args);
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.directory.path())
+            .args(args);
         command.stdin(Stdio::null());
         command
     }
@@ -163,7 +166,12 @@ impl Cluster {
         if done.ok {
             Ok(done.stdout)
         } else {
-            Err(anyhow!("kubectl {}: {}{}", args.join(" "), done.stdout, done.stderr))
+            Err(anyhow!(
+                "kubectl {}: {}{}",
+                args.join(" "),
+                done.stdout,
+                done.stderr
+            ))
         }
     }
 
@@ -184,7 +192,11 @@ impl Cluster {
     /// Applies a manifest given as text.
     pub fn apply(&self, manifest: &str) -> Result<String> {
         let done = self.kubectl_stdin(&["apply", "-f", "-"], manifest)?;
-        if done.ok { Ok(done.stdout) } else { Err(anyhow!("kubectl apply: {}{}", done.stdout, done.stderr)) }
+        if done.ok {
+            Ok(done.stdout)
+        } else {
+            Err(anyhow!("kubectl apply: {}{}", done.stdout, done.stderr))
+        }
     }
 
     /// `kubectl get … -o json`, parsed.
@@ -198,17 +210,29 @@ impl Cluster {
     /// Loads the demo's images, so that Pods have something to run.
     pub fn load_demo_images(&self) -> Result<()> {
         let archive = self.directory.path().join("demo.tar");
-        let run = |command: &mut Command| -> Result<()> {
-            let done: Finished = command.output()?.into();
-            if done.ok { Ok(()) } else { bail!("{command:?}: {}{}", done.stdout, done.stderr) }
-        };
-        run(self.coracle().args(["demo", "images"]).arg(&archive))?;
-        run(self
-            .coracle()
-            .args(["image", "load"])
-            .arg(&archive)
-            .arg("--data-dir")
-            .arg(self.directory.path().join("data")))
+        succeed(self.coracle().args(["demo-images"]).arg(&archive))?;
+        self.load_image(&archive)
+    }
+
+    /// Loads the busybox image.
+    pub fn load_busybox(&self) -> Result<()> {
+        let archive = self.directory.path().join("busybox.tar");
+        crate::image::write_busybox(&archive)?;
+        self.load_image(&archive)
+    }
+
+    /// `coracle image load`.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        succeed(self.image_command("load").arg(archive)).map(drop)
+    }
+
+    /// `coracle image SUBCOMMAND` for this cluster.
+    pub fn image_command(&self, subcommand: &str) -> Command {
+        let mut command = self.coracle();
+        command
+            .args(["image", subcommand, "--data-dir"])
+            .arg(self.directory.path().join("data"));
+        command
     }
 
     /// SIGKILL to the daemon: what a crash looks like.
@@ -268,9 +292,28 @@ impl Drop for Cluster {
     }
 }
 
+fn succeed(command: &mut Command) -> Result<Finished> {
+    let done: Finished = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?
+        .into();
+    if done.ok {
+        Ok(done)
+    } else {
+        bail!("{command:?}: {}{}", done.stdout, done.stderr)
+    }
+}
+
 fn signal(pid: u32, signal: &str) -> Result<()> {
-    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
-    if status.success() { Ok(()) } else { bail!("kill -{signal} {pid}: {status}") }
+    let status = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("kill -{signal} {pid}: {status}")
+    }
 }
 
 /// Tries until it holds; the last failure is the error. For what a cluster does in its own time.

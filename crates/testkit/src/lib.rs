@@ -5,7 +5,9 @@
 //! taken down when dropped, also when the test panics.
 
 mod cluster;
+mod image;
 mod network;
 
 pub use cluster::{Cluster, Finished, eventually};
+pub use image::{BUSYBOX, write_busybox};
 pub use network::{NODE_IP, Network, OUTSIDE_IP};

@@ -21,7 +21,10 @@ impl Network {
     /// Makes both namespaces. Needs root: a test that cannot have it fails.
     pub fn new() -> Result<Self> {
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let network = Self { node: format!("cn-{id}"), outside: format!("co-{id}") };
+        let network = Self {
+            node: format!("cn-{id}"),
+            outside: format!("co-{id}"),
+        };
         let (node, outside) = (network.node.as_str(), network.outside.as_str());
         for line in [
             format!("netns add {node}"),
