@@ -1,1 +1,3 @@
 //! coracle-kernel
+
+pub mod net;
