@@ -1,6 +1,7 @@
 //! Repository chores: `cargo xtask COMMAND`.
 
 mod crate_graph;
+mod schema;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ cargo xtask COMMAND
   test [ARGS]     runs all tests, end-to-end ones included (with sudo where needed)
   bench NAME      measures a figure in a release build: up, idle, pod-start, endpoint, binary
   crate-graph     checks that crates only use what ARCHITECTURE.md allows
-  schema FILE     regenerates the schema facts from an upstream OpenAPI document
+  schema DIR      regenerates the schema facts from api/openapi-spec/v3 of a Kubernetes source tree
   reference       regenerates docs/reference.md from the flags
 ";
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         "demo" | "up" => run_release(&command, &rest),
         "test" => test(&rest),
         "crate-graph" => crate_graph::check(),
+        "schema" => schema::run(&root(), &rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

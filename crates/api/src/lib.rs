@@ -10,6 +10,7 @@ mod discovery;
 mod object_meta;
 mod registry;
 pub mod resources;
+pub mod schema;
 pub mod semantic;
 pub mod strategy;
 pub mod table;

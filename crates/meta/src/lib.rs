@@ -7,6 +7,7 @@ pub mod gvk;
 pub mod labels;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod status;
 pub mod timestamp;

@@ -1,0 +1,50 @@
+//! What strategic merge and server-side apply must know about the place of a value in its type. The built-in kinds
+//! answer from their table of facts, custom resources from their structural schema.
+
+use serde_json::Value;
+
+/// The schema of one place in an object. Cheap to copy: a handle into a table.
+pub trait Schema: Copy {
+    /// The schema below a key of an object: a declared field, or the value of a map. `None` is an undeclared field.
+    fn child(self, key: &str) -> Option<Self>;
+
+    /// The schema of the elements of a list.
+    fn element(self) -> Option<Self>;
+
+    /// Whether an object here is replaced as one, never merged by server-side apply. Also true where the schema
+    /// knows nothing of the content.
+    fn is_atomic(self) -> bool;
+
+    /// How server-side apply sees a list here.
+    fn list_kind(self) -> ListKind<'static>;
+
+    /// How a strategic merge patch treats a list or an object here.
+    fn strategy(self) -> Strategy<'static>;
+
+    /// What an absent value here means; lists keyed by a field with a default need it.
+    fn default(self) -> Option<Value>;
+}
+
+/// Upstream's `x-kubernetes-list-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind<'a> {
+    /// One value, owned as a whole.
+    Atomic,
+    /// Scalars without repetition.
+    Set,
+    /// Objects told apart by these fields.
+    Map(&'a [&'a str]),
+}
+
+/// Upstream's struct tags `patchStrategy` and `patchMergeKey`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strategy<'a> {
+    /// Lists are merged instead of replaced.
+    pub merge: bool,
+    /// Objects are replaced instead of merged.
+    pub replace: bool,
+    /// Keys of an object that the patch does not name are dropped.
+    pub retain_keys: bool,
+    /// The field that tells elements of a merged list apart; absent for lists of scalars.
+    pub merge_key: Option<&'a str>,
+}
