@@ -53,15 +53,20 @@ impl Cluster {
 
     /// Starts a cluster with more flags.
     pub fn start_with(binary: &str, extra: &[&str]) -> Result<Self> {
-        let mut cluster = Self {
+        let mut cluster = Self::prepare(binary, extra)?;
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    /// Network and directory of a cluster that has yet to start.
+    pub fn prepare(binary: &str, extra: &[&str]) -> Result<Self> {
+        Ok(Self {
             binary: binary.into(),
             network: Network::new()?,
             directory: tempfile::Builder::new().prefix("ct").tempdir()?,
             child: None,
             extra: extra.iter().map(ToString::to_string).collect(),
-        };
-        cluster.up()?;
-        Ok(cluster)
+        })
     }
 
     /// Starts `coracle up` on the cluster's directory and waits for `Ready`. Returns how long that took.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::events::recorder;
 use crate::fake_server::FakeServer;
-use coracle_api::k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use coracle_meta::{GroupResource, Status};
 use coracle_reconcile::Watch;
 use serde_json::json;

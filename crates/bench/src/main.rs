@@ -1,0 +1,49 @@
+//! Measures Coracle as its users meet it: the release binary as a process, in a network of its own, through its API.
+//!
+//! Called by `cargo xtask bench NAME`. Each figure is one line of JSON: `{"figure","unit","n","min","p50","p99","max"}`.
+//! A part that needs the cluster's network from inside runs as a second process there (`inside …`).
+
+mod endpoint;
+mod figure;
+mod footprint;
+mod inside;
+mod pod_start;
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench {}: {error:#}", args.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["up"] => footprint::up(&binary()?),
+        ["idle"] => footprint::idle(&binary()?),
+        ["binary"] => footprint::binary_size(&binary()?),
+        ["pod-start"] => inside::measure(&binary()?, "pod-start"),
+        ["endpoint"] => inside::measure(&binary()?, "endpoint"),
+        ["inside", "pod-start", kubeconfig] => inside::run(kubeconfig, pod_start::measure),
+        ["inside", "endpoint", kubeconfig] => inside::run(kubeconfig, endpoint::measure),
+        _ => bail!("one of: up, idle, pod-start, endpoint, binary"),
+    }
+}
+
+/// The binary under test: built into the same directory as this program.
+fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let binary = own.with_file_name("coracle");
+    if !binary.exists() {
+        bail!("{} is not built", binary.display());
+    }
+    Ok(binary)
+}
