@@ -299,6 +299,11 @@ impl Schema for TypeRef {
         self.attributes().strategy
     }
 
+    fn type_name(self) -> &'static str {
+        let name = self.through_lists().name().unwrap_or_default();
+        name.rsplit('.').next().unwrap_or_default()
+    }
+
     fn default(self) -> Option<Value> {
         self.attributes().default.clone()
     }

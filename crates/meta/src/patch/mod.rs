@@ -1,6 +1,11 @@
 //! The four patch formats of the API, on objects held as JSON: JSON patch, JSON merge patch, strategic merge
 //! patch and server-side apply.
 
+pub mod json;
+pub mod merge;
 pub mod schema;
+pub mod strategic;
+#[cfg(test)]
+mod testing;
 
 pub use schema::{ListKind, Schema, Strategy};

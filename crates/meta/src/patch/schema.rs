@@ -21,6 +21,9 @@ pub trait Schema: Copy {
     /// How a strategic merge patch treats a list or an object here.
     fn strategy(self) -> Strategy<'static>;
 
+    /// The name of the type in messages, such as `PodSpec`; empty where it has none.
+    fn type_name(self) -> &'static str;
+
     /// What an absent value here means; lists keyed by a field with a default need it.
     fn default(self) -> Option<Value>;
 }
