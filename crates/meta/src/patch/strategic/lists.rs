@@ -5,19 +5,22 @@ use super::{Object, PATCH, Result, Schema, StrategicError, go, go_type};
 use crate::patch::schema::Strategy;
 use serde_json::Value;
 
-/// Merges `new` into `old`, or replaces it where the schema has no merge strategy.
+/// Merges `new` into `old`, or replaces it where the schema has no merge strategy. Answers the order of the server
+/// that `$setElementOrder` goes by: that of `old`, but with an added element in each place that a deletion freed.
+/// Upstream has that order from reusing the list's memory, and users see it.
 pub(super) fn merge<S: Schema>(
     schema: S,
     strategy: Strategy<'static>,
     old: &mut Vec<Value>,
     new: Vec<Value>,
-) -> Result<()> {
+) -> Result<Vec<Value>> {
+    let before = old.clone();
     if !strategy.merge {
         *old = new;
-        return Ok(());
+        return Ok(before);
     }
     if old.is_empty() && new.is_empty() {
-        return Ok(());
+        return Ok(before);
     }
     if !elements_are_objects(old.iter().chain(&new))? {
         let mut merged = Vec::with_capacity(old.len() + new.len());
@@ -27,13 +30,15 @@ pub(super) fn merge<S: Schema>(
             }
         }
         *old = in_order(merged, &new, old, Strategy::default())?;
-        return Ok(());
+        return Ok(before);
     }
     let Some(key) = strategy.merge_key else {
         return Err(StrategicError::NotMergeable(schema.type_name().to_owned()));
     };
     let element = schema.element().unwrap_or(schema);
-    let new = directives(old, new, key)?;
+    let Some(new) = directives(old, new, key)? else {
+        return Ok(before);
+    };
     let mut merged = old.clone();
     for value in &new {
         let id = key_of(value, key)?;
@@ -43,12 +48,14 @@ pub(super) fn merge<S: Schema>(
             _ => merged.push(value.clone()),
         }
     }
+    let server = merged.iter().take(before.len()).cloned().collect();
     *old = in_order(merged, &new, old, strategy)?;
-    Ok(())
+    Ok(server)
 }
 
-/// Obeys the elements of a patch that have a `$patch`, and answers the others.
-fn directives(old: &mut Vec<Value>, new: Vec<Value>, key: &str) -> Result<Vec<Value>> {
+/// Obeys the elements of a patch that have a `$patch`, and answers those still to be merged, if any are: after
+/// `replace`, the others are the list.
+fn directives(old: &mut Vec<Value>, new: Vec<Value>, key: &str) -> Result<Option<Vec<Value>>> {
     let mut replace = false;
     let mut plain = Vec::with_capacity(new.len());
     for value in new {
@@ -72,9 +79,9 @@ fn directives(old: &mut Vec<Value>, new: Vec<Value>, key: &str) -> Result<Vec<Va
     }
     if replace {
         *old = plain;
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    Ok(plain)
+    Ok(Some(plain))
 }
 
 /// Whether all elements are objects; they must be of one type.

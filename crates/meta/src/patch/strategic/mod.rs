@@ -227,21 +227,21 @@ fn element_orders<S: Schema>(schema: S, original: &mut Object, patch: &mut Objec
         };
         let (child, strategy) = field(schema, name)?;
         lists::check_order(new.as_deref().unwrap_or_default(), &order, strategy)?;
-        let merged = match (old.clone(), new) {
+        let (merged, server) = match (old, new) {
             (None, None) => continue,
-            (Some(old), None) => old,
+            (Some(old), None) => (old.clone(), old),
             (None, Some(new)) => {
                 let mut added = Value::Array(new);
                 remove_directives(&mut added);
-                list(added)?
+                (list(added)?, Vec::new())
             }
             (Some(mut old), Some(new)) => {
-                lists::merge(child, strategy, &mut old, new)?;
-                old
+                let server = lists::merge(child, strategy, &mut old, new)?;
+                (old, server)
             }
         };
         patch.remove(name);
-        let merged = lists::in_order(merged, &order, &old.unwrap_or_default(), strategy)?;
+        let merged = lists::in_order(merged, &order, &server, strategy)?;
         original.insert(name.to_owned(), Value::Array(merged));
     }
     Ok(())

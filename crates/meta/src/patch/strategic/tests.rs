@@ -231,6 +231,12 @@ fn element_order() {
         json!({"$setElementOrder/mergingList": [{"name": "1"}, {"name": "2"}], "mergingList": [{"name": "2", "value": "x"}]}),
         json!({"mergingList": [{"name": "1"}, {"name": "2", "value": "x"}, {"name": "server"}]}),
     );
+    // An element that takes the place of a deleted one.
+    check(
+        json!({"mergingList": [{"name": "1"}, {"name": "2"}, {"name": "server"}]}),
+        json!({"$setElementOrder/mergingList": [{"name": "2"}, {"name": "3"}], "mergingList": [{"name": "3"}, {"name": "1", "$patch": "delete"}]}),
+        json!({"mergingList": [{"name": "2"}, {"name": "server"}, {"name": "3"}]}),
+    );
     // The order may name what is not there.
     check(
         json!({"mergingIntList": [1, 3]}),
