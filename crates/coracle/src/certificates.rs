@@ -74,7 +74,10 @@ impl Authority {
         // The key goes last: a crash in between leaves no half authority that the next start would load.
         write(&certificate_file, &certificate, 0o644)?;
         write(&key_file, &key.serialize_pem(), 0o600)?;
-        Ok(Self { certificate, issuer: Issuer::new(params, key) })
+        Ok(Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// Issues a certificate for `common_name`.
@@ -87,7 +90,9 @@ impl Authority {
             Leaf::Server { names, addresses } => {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
                 for name in *names {
-                    params.subject_alt_names.push(rcgen::SanType::DnsName(name.clone().try_into()?));
+                    params
+                        .subject_alt_names
+                        .push(rcgen::SanType::DnsName(name.clone().try_into()?));
                 }
                 for address in *addresses {
                     params.subject_alt_names.push(rcgen::SanType::IpAddress(*address));
@@ -104,7 +109,10 @@ impl Authority {
             .signed_by(&key, &self.issuer)
             .with_context(|| format!("cannot issue a certificate for {common_name}"))?
             .pem();
-        Ok(KeyPairPem { certificate, key: key.serialize_pem() })
+        Ok(KeyPairPem {
+            certificate,
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -138,7 +146,11 @@ pub fn write(file: &Path, content: &str, mode: u32) -> Result<()> {
     let temporary = file.with_extension("new");
     let attempt = || -> std::io::Result<()> {
         let _ = fs::remove_file(&temporary);
-        let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut out = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         out.write_all(content.as_bytes())?;
         out.sync_all()?;
         fs::rename(&temporary, file)
@@ -160,10 +172,18 @@ mod tests {
         let key = service_account_key(dir.path()).expect("key");
         assert_eq!(key, service_account_key(dir.path()).expect("key"));
         for file in ["ca.key", "sa.key"] {
-            let mode = fs::metadata(dir.path().join(file)).expect("file").permissions().mode();
+            let mode = fs::metadata(dir.path().join(file))
+                .expect("file")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
-        let leaf = again.issue("kubernetes-admin", &Leaf::Client { groups: &["system:masters"] });
+        let leaf = again.issue(
+            "kubernetes-admin",
+            &Leaf::Client {
+                groups: &["system:masters"],
+            },
+        );
         assert!(leaf.expect("issued").certificate.contains("BEGIN CERTIFICATE"));
     }
 }

@@ -67,7 +67,10 @@ impl ClusterConfig {
     pub fn dns_address(&self) -> Result<Ipv4Addr> {
         match self.cluster_dns {
             Some(address) if self.service_cidr.contains(&address) => Ok(address),
-            Some(address) => bail!("--cluster-dns {address} is not in the Service range {}", self.service_cidr),
+            Some(address) => bail!(
+                "--cluster-dns {address} is not in the Service range {}",
+                self.service_cidr
+            ),
             None => self.service_address(10),
         }
     }
@@ -150,7 +153,10 @@ mod tests {
     fn defaults_are_those_of_the_documentation() {
         let config = parse(&[]).expect("defaults are valid");
         assert_eq!(config.dns_address().expect("dns").to_string(), "10.96.0.10");
-        assert_eq!(config.kubernetes_address().expect("first").to_string(), "10.96.0.1");
+        assert_eq!(
+            config.kubernetes_address().expect("first").to_string(),
+            "10.96.0.1"
+        );
         assert_eq!(config.service_node_port_range, (30000, 32767));
     }
 
@@ -159,7 +165,10 @@ mod tests {
         for (args, message) in [
             (vec!["--cluster-cidr", "10.96.0.0/16"], "overlap"),
             (vec!["--cluster-dns", "10.0.0.1"], "--cluster-dns"),
-            (vec!["--service-node-port-range", "9-1"], "service-node-port-range"),
+            (
+                vec!["--service-node-port-range", "9-1"],
+                "service-node-port-range",
+            ),
             (vec!["--kubelet-port", "6443"], "--kubelet-port"),
         ] {
             let error = parse(&args).expect_err("refused").to_string();

@@ -35,14 +35,24 @@ pub fn merge(file: &Path, server: &str, ca: &str, admin: &KeyPairPem) -> Result<
     let mut config = load(file)?;
     let encode = |text: &str| Value::from(base64(text.as_bytes()));
     let fields = config.as_object_mut().expect("load returns an object");
-    set_named(fields, "clusters", "cluster", json!({"server": server, "certificate-authority-data": encode(ca)}))?;
+    set_named(
+        fields,
+        "clusters",
+        "cluster",
+        json!({"server": server, "certificate-authority-data": encode(ca)}),
+    )?;
     set_named(
         fields,
         "users",
         "user",
         json!({"client-certificate-data": encode(&admin.certificate), "client-key-data": encode(&admin.key)}),
     )?;
-    set_named(fields, "contexts", "context", json!({"cluster": CONTEXT, "user": CONTEXT}))?;
+    set_named(
+        fields,
+        "contexts",
+        "context",
+        json!({"cluster": CONTEXT, "user": CONTEXT}),
+    )?;
     fields.insert("current-context".into(), CONTEXT.into());
     save(file, &config)
 }
@@ -63,7 +73,11 @@ pub fn remove(file: &Path) -> Result<()> {
     if fields.get("current-context").is_some_and(|c| c == CONTEXT) {
         fields.insert("current-context".into(), "".into());
     }
-    if config == before { Ok(()) } else { save(file, &config) }
+    if config == before {
+        Ok(())
+    } else {
+        save(file, &config)
+    }
 }
 
 fn load(file: &Path) -> Result<Value> {
@@ -92,7 +106,9 @@ fn set_named(fields: &mut Map<String, Value>, list: &str, inner: &str, value: Va
     if entries.is_null() {
         *entries = json!([]);
     }
-    let entries = entries.as_array_mut().ok_or_else(|| anyhow!("kubeconfig: {list} is not a list"))?;
+    let entries = entries
+        .as_array_mut()
+        .ok_or_else(|| anyhow!("kubeconfig: {list} is not a list"))?;
     match entries.iter_mut().find(|entry| entry["name"] == CONTEXT) {
         // A context keeps what the person set in it, such as a default namespace.
         Some(entry) if inner == "context" && entry[inner].is_object() => {
@@ -108,7 +124,10 @@ fn set_named(fields: &mut Map<String, Value>, list: &str, inner: &str, value: Va
 
 /// Writes the file with mode 0600. What root creates in somebody's home belongs to the home's owner.
 fn save(file: &Path, config: &Value) -> Result<()> {
-    let directory = file.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = file
+        .parent()
+        .filter(|d| !d.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let missing = !directory.exists();
     fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let owner = match fs::metadata(file) {
@@ -141,7 +160,10 @@ mod tests {
     use super::*;
 
     fn pair() -> KeyPairPem {
-        KeyPairPem { certificate: "CERT".into(), key: "KEY".into() }
+        KeyPairPem {
+            certificate: "CERT".into(),
+            key: "KEY".into(),
+        }
     }
 
     #[test]
@@ -159,7 +181,10 @@ mod tests {
         let config = load(&file).expect("loaded");
         assert_eq!(config["current-context"], CONTEXT);
         assert_eq!(config["clusters"].as_array().expect("list").len(), 2);
-        assert_eq!(config["clusters"][1]["cluster"]["server"], "https://127.0.0.1:7443");
+        assert_eq!(
+            config["clusters"][1]["cluster"]["server"],
+            "https://127.0.0.1:7443"
+        );
         remove(&file).expect("removed");
         let config = load(&file).expect("loaded");
         assert_eq!(config["users"], json!([{"name": "me", "user": {"token": "t"}}]));

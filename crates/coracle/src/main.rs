@@ -1,6 +1,59 @@
-//! coracle: Kubernetes in one binary.
+//! `coracle`: Kubernetes in one binary. The only crate that sees all others: it reads flags, makes certificates,
+//! starts the parts and watches over them.
+
 mod certificates;
+mod cli;
+mod cluster;
+mod commands;
 mod config;
 mod demo;
 mod kubeconfig;
-fn main() {}
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    // These must run before any thread exists, and they are no part of the command line that people see.
+    match args
+        .iter()
+        .skip(1)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["internal", "shim", ..] => return coracle_oci::shim_main(),
+        ["internal", "demo-db"] => return demo::program::db(),
+        ["internal", "demo-api"] => return demo::program::api(),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coracle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Reference => {
+            print!("{}", commands::reference::markdown());
+            Ok(())
+        }
+        Command::DemoImages { archive } => demo::image::write_archive(&archive),
+        Command::Ip(config) => {
+            println!("{}", cluster::preflight::node_ip(&config)?);
+            Ok(())
+        }
+        Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
+        Command::Up(_) | Command::Down(_) | Command::Demo(_) | Command::Status(_) => Ok(()),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -50,7 +50,12 @@ pub fn write_archive(archive: &Path) -> Result<()> {
     let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": manifests}))?;
     let file = File::create(archive).with_context(|| format!("cannot create {}", archive.display()))?;
     let mut tar = tar::Builder::new(file);
-    add(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    add(
+        &mut tar,
+        "oci-layout",
+        0o644,
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    )?;
     add(&mut tar, "index.json", 0o644, &index)?;
     add(&mut tar, &blob_path(&layer), 0o644, &layer)?;
     for (path, content) in blobs {
@@ -102,7 +107,8 @@ fn add<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, content: &[u8
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(mode);
-    tar.append_data(&mut header, path, content).with_context(|| format!("cannot add {path}"))
+    tar.append_data(&mut header, path, content)
+        .with_context(|| format!("cannot add {path}"))
 }
 
 fn descriptor(media_type: &str, content: &[u8]) -> Value {
@@ -114,7 +120,10 @@ fn blob_path(content: &[u8]) -> String {
 }
 
 fn hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn oci_architecture() -> &'static str {

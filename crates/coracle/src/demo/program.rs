@@ -55,7 +55,9 @@ pub fn api() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let Some(listener) = listen(API_PORT) else { return ExitCode::FAILURE };
+    let Some(listener) = listen(API_PORT) else {
+        return ExitCode::FAILURE;
+    };
     println!("listening on port {API_PORT}");
     serve(&listener, move |stream| {
         answer_http(stream, |path| match path {
@@ -140,7 +142,13 @@ fn answer_http(stream: TcpStream, handle: impl Fn(&str) -> (u16, String)) -> std
             }
             close |= header == "connection: close";
         }
-        let path = request.split(' ').nth(1).unwrap_or("/").split('?').next().unwrap_or("/");
+        let path = request
+            .split(' ')
+            .nth(1)
+            .unwrap_or("/")
+            .split('?')
+            .next()
+            .unwrap_or("/");
         let (code, body) = handle(path);
         let reason = match code {
             200 => "OK",
@@ -160,5 +168,7 @@ fn answer_http(stream: TcpStream, handle: impl Fn(&str) -> (u16, String)) -> std
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|h| h.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|h| h.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -1,0 +1,4 @@
+//! A whole cluster in this process.
+
+pub mod preflight;
+pub mod progress;

@@ -1,0 +1,198 @@
+//! Services carry packets: from pods, from the host, from outside; evenly, at once, or refused at once.
+
+use anyhow::{Context, Result, ensure};
+use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_coracle");
+const SOON: Duration = Duration::from_secs(60);
+
+/// Three Pods that answer with their names: on a named TCP port whose number is told only by the Pod, and on UDP.
+fn backends() -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: echo}}
+spec:
+  replicas: 3
+  selector: {{matchLabels: {{app: echo}}}}
+  template:
+    metadata: {{labels: {{app: echo}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: echo
+        image: {BUSYBOX}
+        command: [sh, -c, 'hostname > /www/index.html; nc -lk -u -p 5353 -e hostname & exec httpd -f -p 8080 -h /www']
+        ports: [{{name: web, containerPort: 8080}}, {{name: udp, containerPort: 5353, protocol: UDP}}]
+        readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: echo}}
+spec:
+  type: NodePort
+  selector: {{app: echo}}
+  ports:
+  - {{name: web, port: 80, targetPort: web, nodePort: 30080}}
+  - {{name: alt, port: 81, targetPort: 8080}}
+  - {{name: udp, port: 53, targetPort: udp, protocol: UDP}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: nobody}}
+spec: {{selector: {{app: nobody}}, ports: [{{port: 80}}, {{name: u, port: 80, protocol: UDP}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: client}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: sh, image: {BUSYBOX}, command: [sleep, '3600']}}]
+"
+    )
+}
+
+fn start() -> Result<Cluster> {
+    let cluster = Cluster::start(BINARY)?;
+    cluster.load_busybox()?;
+    cluster.apply(&backends())?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment/echo",
+        "--timeout=60s",
+    ])?;
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
+    Ok(cluster)
+}
+
+fn cluster_ip(cluster: &Cluster, service: &str) -> Result<String> {
+    cluster.kubectl(&["get", "svc", service, "-o", "jsonpath={.spec.clusterIP}"])
+}
+
+/// GETs on the node's network, as many as asked for; the body of each.
+fn get(cluster: &Cluster, url: &str, times: usize) -> Result<Vec<String>> {
+    let mut command = cluster.network().on_node("curl");
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "10"]);
+    // Close after each answer: a Service chooses once a connection.
+    command.args(["--header", "Connection: close"]);
+    command.args(vec![url; times]);
+    let output = command.output().context("cannot run curl")?;
+    ensure!(
+        output.status.success(),
+        "curl {url}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
+fn in_client(cluster: &Cluster, script: &str) -> Result<String> {
+    cluster.kubectl(&["exec", "client", "--", "sh", "-c", script])
+}
+
+#[test]
+fn every_way_in_reaches_every_pod() -> Result<()> {
+    let cluster = start()?;
+    let ip = cluster_ip(&cluster, "echo")?;
+    // The host to the ClusterIP: a chi-square test over 3,000 connections (2 degrees of freedom, p = 0.001).
+    let mut seen: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..30 {
+        for name in get(&cluster, &format!("http://{ip}/"), 100)? {
+            *seen.entry(name).or_default() += 1.0;
+        }
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(seen.values().sum::<f64>(), 3000.0);
+    let chi_square: f64 = seen.values().map(|n| (n - 1000.0).powi(2) / 1000.0).sum();
+    assert!(chi_square < 13.8, "chi-square {chi_square}: {seen:?}");
+
+    // Another port of the same Service, with a numbered target.
+    assert!(get(&cluster, &format!("http://{ip}:81/"), 1)?[0].starts_with("echo-"));
+    // The node port on each address of the node, and from another machine.
+    assert!(get(&cluster, &format!("http://{NODE_IP}:30080/"), 1)?[0].starts_with("echo-"));
+    let outside = cluster
+        .network()
+        .outside("curl")
+        .args([
+            "--silent",
+            "--max-time",
+            "10",
+            &format!("http://{NODE_IP}:30080/"),
+        ])
+        .output()?;
+    assert!(
+        String::from_utf8_lossy(&outside.stdout).starts_with("echo-"),
+        "{outside:?}"
+    );
+    // From a Pod: by name, by full name, over UDP, and the node port.
+    for url in [
+        "http://echo/",
+        "http://echo.default.svc.cluster.local:81/",
+        &format!("http://{NODE_IP}:30080/"),
+    ] {
+        let body = in_client(&cluster, &format!("wget -q -T 10 -O - {url}"))?;
+        assert!(body.starts_with("echo-"), "{url}: {body}");
+    }
+    let udp = in_client(&cluster, "echo hi | nc -u -w 3 echo 53")?;
+    assert!(udp.starts_with("echo-"), "{udp:?}");
+    Ok(())
+}
+
+#[test]
+fn without_endpoints_a_connection_is_refused_at_once() -> Result<()> {
+    let cluster = start()?;
+    let ip = cluster_ip(&cluster, "nobody")?;
+    let begin = Instant::now();
+    let output = cluster
+        .network()
+        .on_node("curl")
+        .args(["--silent", "--show-error", &format!("http://{ip}/")])
+        .output()?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(error.contains("refused"), "{error}");
+    let refused = in_client(&cluster, "wget -q -T 10 -O - http://nobody/ 2>&1; true")?;
+    assert!(refused.contains("refused"), "{refused}");
+    // Nobody waited for a timeout: SYN retries alone would take a second and more each.
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_service() -> Result<()> {
+    let cluster = start()?;
+    cluster.kubectl(&["scale", "deployment", "echo", "--replicas=1"])?;
+    let name = eventually("one Pod", SOON, || {
+        let pods = cluster.kubectl(&["get", "pods", "-l", "app=echo", "-o", "name"])?;
+        ensure!(pods.lines().count() == 1, "{pods}");
+        let endpoints = cluster.kubectl(&[
+            "get",
+            "endpointslices",
+            "-l",
+            "kubernetes.io/service-name=echo",
+            "-o",
+            "jsonpath={.items[*].endpoints[*].addresses[0]}",
+        ])?;
+        ensure!(endpoints.split_whitespace().count() == 1, "{endpoints}");
+        Ok(pods.trim().to_owned())
+    })?;
+    let body = cluster.kubectl(&[
+        "exec",
+        &name,
+        "--",
+        "wget",
+        "-q",
+        "-T",
+        "10",
+        "-O",
+        "-",
+        "http://echo/",
+    ])?;
+    assert_eq!(format!("pod/{}", body.trim()), name);
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Feeds the cluster's DNS zone from watches of Services and EndpointSlices.
+//! Upstream counterpart: the watches of CoreDNS' `kubernetes` plugin, here once a node.
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use coracle_client::{Client, Event, informer};
+use coracle_dns::SharedZone;
+use coracle_meta::GroupVersionResource;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+/// Changes that may wait for the zone.
+const QUEUE: usize = 256;
+
+/// Keeps the zone up to date until dropped. `synced` is told when the zone holds everything that existed at the start.
+pub async fn run(client: Client, zone: SharedZone, synced: oneshot::Sender<()>) {
+    let (services_in, mut services) = mpsc::channel(QUEUE);
+    let (slices_in, mut slices) = mpsc::channel(QUEUE);
+    let resource = |group: &str, plural: &str| GroupVersionResource::new(group, "v1", plural);
+    let watch_services = informer::run(
+        client.clone(),
+        resource("", "services"),
+        informer::Options::default(),
+        services_in,
+    );
+    let watch_slices = informer::run(
+        client,
+        resource("discovery.k8s.io", "endpointslices"),
+        informer::Options::default(),
+        slices_in,
+    );
+    let apply = async {
+        let mut synced = Some(synced);
+        let (mut have_services, mut have_slices) = (false, false);
+        loop {
+            // Cancel-safe: receiving from a channel loses nothing when the other branch wins.
+            tokio::select! {
+                Some(event) = services.recv() => match event {
+                    Event::Applied { object, .. } => {
+                        if let Some(service) = decode::<Service>(&object) {
+                            zone.write().upsert_service(&service);
+                        }
+                    }
+                    Event::Deleted { key, .. } => zone.write().remove_service(&key.namespace, &key.name),
+                    Event::Synced(_) => have_services = true,
+                    Event::Progress(_) => {}
+                },
+                Some(event) = slices.recv() => match event {
+                    Event::Applied { object, .. } => {
+                        if let Some(slice) = decode::<EndpointSlice>(&object) {
+                            zone.write().upsert_slice(&slice);
+                        }
+                    }
+                    Event::Deleted { key, .. } => zone.write().remove_slice(&key.namespace, &key.name),
+                    Event::Synced(_) => have_slices = true,
+                    Event::Progress(_) => {}
+                },
+                else => return,
+            }
+            if have_services
+                && have_slices
+                && let Some(synced) = synced.take()
+            {
+                // Nobody may be waiting any more.
+                let _ = synced.send(());
+            }
+        }
+    };
+    tokio::join!(watch_services, watch_slices, apply);
+}
+
+fn decode<K: DeserializeOwned>(object: &Bytes) -> Option<K> {
+    serde_json::from_slice(object)
+        .map_err(|error| tracing::warn!(%error, "object does not decode and has no DNS records"))
+        .ok()
+}
