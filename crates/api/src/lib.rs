@@ -5,8 +5,11 @@ pub use k8s_openapi;
 
 mod access;
 mod apps;
+mod at;
 mod core;
 mod discovery;
+mod int_or_percent;
+mod label_selector;
 mod object_meta;
 mod registry;
 pub mod resources;
@@ -14,3 +17,6 @@ pub mod schema;
 pub mod semantic;
 pub mod strategy;
 pub mod table;
+
+#[cfg(test)]
+mod tests;

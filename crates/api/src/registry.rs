@@ -13,6 +13,7 @@ pub(crate) fn kind(group: &str, kind: &str) -> &'static Kind {
         ("", "Event") => &core::event::STRATEGY,
         ("", "Namespace") => &core::namespace::STRATEGY,
         ("", "Node") => &core::node::STRATEGY,
+        ("", "PersistentVolumeClaim") => &core::persistent_volume_claim::STRATEGY,
         ("", "Pod") => &core::pod::STRATEGY,
         ("", "ReplicationController") => &core::replication_controller::STRATEGY,
         ("", "Secret") => &core::secret::STRATEGY,

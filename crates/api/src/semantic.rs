@@ -2,6 +2,7 @@
 //! Upstream: `k8s.io/apimachinery/pkg/api/equality`.
 
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Fields whose false or 0 is their absence: upstream declares them without a pointer. For all others a zero
 /// says something that absence does not.
@@ -60,6 +61,45 @@ pub fn equal_field(a: &Value, b: &Value, key: &str) -> bool {
     equal_entries(key, a.get(key), b.get(key))
 }
 
+/// What was said and is said, path by path, for people: `- path: old` and `+ path: new`.
+pub(crate) fn difference(old: &Value, new: &Value) -> String {
+    let mut lines = Vec::new();
+    collect_difference("", "", old, new, &mut lines);
+    lines.join("\n")
+}
+
+fn collect_difference(path: &str, key: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+    if equal_entries(key, Some(old), Some(new)) {
+        return;
+    }
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                let side = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                collect_difference(&path, key, &side(a), &side(b), lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                collect_difference(&format!("{path}[{index}]"), key, a, b, lines);
+            }
+        }
+        _ => {
+            for (sign, value) in [("-", old), ("+", new)] {
+                if !value.is_null() {
+                    lines.push(format!("{sign} {path}: {value}"));
+                }
+            }
+        }
+    }
+}
+
 fn equal_objects(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
     a.iter()
         .all(|(key, value)| equal_entries(key, Some(value), b.get(key)))
@@ -100,5 +140,13 @@ mod tests {
         assert!(!equal(&json!({"emptyDir": {}}), &json!({})));
         assert!(!equal(&json!({"runAsUser": 0}), &json!({})));
         assert!(!equal(&json!({"a": [1]}), &json!({"a": [2]})));
+    }
+
+    #[test]
+    fn differences_name_their_paths() {
+        let old = json!({"a": [{"image": "x"}], "b": 1, "labels": {}});
+        let new = json!({"a": [{"image": "y"}], "c": 2});
+        let text = "- a[0].image: \"x\"\n+ a[0].image: \"y\"\n- b: 1\n+ c: 2";
+        assert_eq!(difference(&old, &new), text);
     }
 }

@@ -33,7 +33,7 @@ pub fn regex_error(text: &str, regex: &str, examples: &[&str]) -> String {
     let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
     format!(
         "{text} (e.g. {}regex used for validation is '{regex}')",
-        quoted.join("or ")
+        quoted.join(" or ")
     )
 }
 

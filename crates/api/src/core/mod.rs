@@ -5,6 +5,7 @@ pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod namespace;
 pub(crate) mod node;
+pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
 pub(crate) mod pod_spec;
 pub(crate) mod replication_controller;

@@ -27,7 +27,7 @@ fn dns_labels() {
         is_dns1123_label("My_Name"),
         [
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
-             and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is \
+             and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
         ]
     );
@@ -101,7 +101,7 @@ fn label_keys_and_values() {
         is_label_value("-x"),
         [
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
-             start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345', regex used for \
+             start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for \
              validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
         ]
     );

@@ -1,5 +1,7 @@
 //! Deployment. Upstream: `pkg/apis/apps`, `pkg/registry/apps/deployment`.
 
+mod validation;
+
 use crate::access::{Read, Write};
 use crate::core::pod_spec;
 use crate::semantic::equal_field;
@@ -29,6 +31,9 @@ pub(crate) static STRATEGY: Kind = Kind {
     prepare_for_status_update: |deployment, old| {
         copy_field(deployment.object("metadata"), old.sub("metadata"), "labels");
     },
+    check: validation::check,
+    check_update: Some(validation::check_update),
+    check_status_update: validation::check_status_update,
     ..Kind::new(Facts::NAMESPACED)
 };
 

@@ -1,8 +1,10 @@
 //! ReplicaSet. Upstream: `pkg/apis/apps`, `pkg/registry/apps/replicaset`.
 
+mod validation;
+
 use crate::access::{Read, Write};
 use crate::core::pod_spec;
-use crate::core::replication_controller::{replica_cells, replicas_field};
+use crate::core::replication_controller::{check_status_update, replica_cells, replicas_field};
 use crate::strategy::{Facts, Kind};
 use crate::table::{self, AGE, NAME, TableSpec, integer, wide};
 use jiff::Timestamp;
@@ -24,6 +26,9 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     default,
     prepare_for_create: |set| set.put("status", json!({"replicas": 0})),
+    check: validation::check,
+    check_update: Some(validation::check_update),
+    check_status_update,
     selectable_fields: replicas_field,
     ..Kind::new(Facts::NAMESPACED)
 };

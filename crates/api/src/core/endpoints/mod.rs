@@ -1,5 +1,9 @@
 //! Endpoints, deprecated in favour of EndpointSlice. Upstream: `pkg/apis/core`, `pkg/registry/core/endpoint`.
 
+mod validation;
+
+pub(crate) use validation::validate_ip;
+
 use crate::access::{Read, Write};
 use crate::strategy::{Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, at_most, or_none, text};
@@ -13,6 +17,7 @@ pub(crate) static STRATEGY: Kind = Kind {
         cells,
     },
     default,
+    check: validation::check,
     request_warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     ..Kind::new(Facts {
         create_on_update: true,

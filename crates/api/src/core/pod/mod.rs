@@ -3,11 +3,15 @@
 mod defaults;
 mod qos;
 mod table;
+mod validation;
+
 #[cfg(test)]
 mod tests;
 
 use crate::access::{Read, Write};
-use crate::strategy::{Facts, Kind, copy_field};
+use crate::semantic::equal_field;
+use crate::strategy::{Facts, Kind, copy_field, keep_all_but, set_generation};
+use coracle_meta::object::ObjectExt;
 use serde_json::{Value, json};
 
 pub(crate) static STRATEGY: Kind = Kind {
@@ -15,6 +19,10 @@ pub(crate) static STRATEGY: Kind = Kind {
     default: defaults::default,
     prepare_for_create,
     prepare_for_status_update,
+    check: validation::check,
+    check_update: Some(validation::check_update),
+    check_status_update: validation::check_status_update,
+    prepare_for_subresource_update,
     selectable_fields,
     grace_period,
     ..Kind::new(Facts::NAMESPACED)
@@ -108,6 +116,39 @@ fn merge_keys(holder: &mut Value, keys: &str, operator: &str, labels: &Value) {
     let mut all = selector.list("matchExpressions").to_vec();
     all.extend(requirements);
     selector.put("matchExpressions", all);
+}
+
+fn prepare_for_subresource_update(subresource: &str, pod: &mut Value, old: &Value) -> bool {
+    let new = pod.sub("spec").clone();
+    match subresource {
+        "ephemeralcontainers" => {
+            keep_all_but(&[], pod, old);
+            copy_field(pod.object("spec"), &new, "ephemeralContainers");
+        }
+        "resize" => {
+            keep_all_but(&[], pod, old);
+            keep_resizes(pod.object("spec"), &new);
+        }
+        _ => return false,
+    }
+    if !equal_field(pod, old, "spec") {
+        set_generation(pod, old.generation() + 1);
+    }
+    true
+}
+
+/// Takes over the resources of containers that have stayed in their places.
+fn keep_resizes(spec: &mut Value, new: &Value) {
+    copy_field(spec, new, "resources");
+    for list in ["containers", "initContainers"] {
+        let same = spec.list(list).len() == new.list(list).len();
+        for (container, new) in spec.items(list).zip(new.list(list)) {
+            if same && container.text("name") == new.text("name") {
+                copy_field(container, new, "resources");
+                copy_field(container, new, "resizePolicy");
+            }
+        }
+    }
 }
 
 fn selectable_fields(pod: &Value) -> Vec<(&'static str, String)> {

@@ -1,5 +1,9 @@
 //! ReplicationController. Upstream: `pkg/apis/core`, `pkg/registry/core/replicationcontroller`.
 
+mod validation;
+
+pub(crate) use validation::check_status_update;
+
 use crate::access::{Read, Write};
 use crate::core::pod_spec;
 use crate::strategy::{Facts, Kind};
@@ -24,6 +28,8 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     default,
     prepare_for_create: |controller| controller.put("status", json!({"replicas": 0})),
+    check: validation::check,
+    check_status_update,
     selectable_fields: replicas_field,
     ..Kind::new(Facts::NAMESPACED)
 };

@@ -4,6 +4,10 @@
 mod defaults;
 mod table;
 mod update;
+mod validation;
+
+pub(crate) use table::load_balancer_addresses;
+pub(crate) use validation::{validate_cidr, validate_hostname};
 
 use crate::access::{Read, Write};
 use crate::strategy::{Facts, Kind, NameRule};
@@ -14,6 +18,9 @@ pub(crate) static STRATEGY: Kind = Kind {
     default: defaults::default,
     prepare_for_create: |service| service.put("status", json!({"loadBalancer": {}})),
     prepare_for_update: update::drop_type_dependent_fields,
+    check: validation::check,
+    check_update: Some(validation::check_update),
+    check_status_update: validation::check_status_update,
     selectable_fields,
     ..Kind::new(Facts {
         name: NameRule::Label,
@@ -29,6 +36,11 @@ fn selectable_fields(service: &Value) -> Vec<(&'static str, String)> {
         ("spec.clusterIP", spec.text("clusterIP").to_owned()),
         ("spec.type", spec.text("type").to_owned()),
     ]
+}
+
+/// Whether clients get the addresses of the endpoints rather than one of the Service.
+fn is_headless(spec: &Value) -> bool {
+    spec.texts("clusterIPs") == ["None"]
 }
 
 /// Whether traffic from outside the cluster may come to this Service.
