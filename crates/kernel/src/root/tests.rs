@@ -83,6 +83,7 @@ fn removes_trees_of_any_depth_and_follows_no_link() {
         rustix::fs::mkdirat(&current, "d", Mode::RWXU).unwrap();
         current = rustix::fs::openat(&current, "d", flags, Mode::empty()).unwrap();
     }
+    drop(current);
     for index in 0..500 {
         fs::create_dir_all(tree.join(format!("wide/{index}/x"))).unwrap();
     }
