@@ -89,6 +89,7 @@ impl Committer {
             );
             let error = Arc::new(error);
             self.failed = Some(error.clone());
+            self.state.write().fail();
             for write in staged {
                 // A writer that has gone away does not want its answer.
                 let _ = write.reply.send(Err(WriteError::Failed(error.clone())));
@@ -204,6 +205,7 @@ impl Committer {
                 "flush failed, store is read-only"
             );
             self.failed = Some(Arc::new(error));
+            self.state.write().fail();
         }
     }
 

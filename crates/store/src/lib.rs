@@ -194,6 +194,11 @@ impl Store {
         self.shared.state.read().get(resource, namespace, name)
     }
 
+    /// Whether writes are taken: not after [`Store::close`], nor after the disk has refused one.
+    pub fn is_writable(&self) -> bool {
+        self.shared.commit.lock().is_some() && self.shared.state.read().is_writable()
+    }
+
     /// The revision of the last write.
     pub fn revision(&self) -> u64 {
         self.shared.state.read().revision()

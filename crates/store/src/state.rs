@@ -41,6 +41,7 @@ pub(crate) struct State {
     revision: u64,
     /// Nothing is known of changes up to here: they were made before the start.
     started_at: u64,
+    failed: bool,
     resources: HashMap<Arc<str>, Resource>,
 }
 
@@ -49,6 +50,7 @@ impl State {
         Self {
             revision,
             started_at: revision,
+            failed: false,
             resources: HashMap::new(),
         }
     }
@@ -69,6 +71,15 @@ impl State {
 
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    pub fn is_writable(&self) -> bool {
+        !self.failed
+    }
+
+    /// No more writes will come.
+    pub fn fail(&mut self) {
+        self.failed = true;
     }
 
     pub fn changed_at(&self, resource: &str) -> u64 {

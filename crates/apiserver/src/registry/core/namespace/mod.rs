@@ -1,0 +1,3 @@
+//! Namespaces. Upstream: `pkg/registry/core/namespace`.
+
+pub(crate) mod finalize;
