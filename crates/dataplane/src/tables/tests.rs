@@ -1,0 +1,766 @@
+//! Flows through the fake kernel: a table of cases, and properties over random histories.
+
+use super::*;
+use crate::fake_kernel::{Affinity, FakeKernel, Outcome, Packet, connect, trace};
+use crate::fixtures::{NODE, config, ip, node_addresses, service, slice};
+use proptest::prelude::*;
+
+const PORT: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;
+const POD: &str = "10.244.0.9";
+const OUTSIDE: &str = "203.0.113.5";
+
+/// A kernel that follows the tables.
+struct World {
+    tables: Tables,
+    kernel: FakeKernel,
+    /// States that a packet may meet which is on its way now.
+    window: Vec<State>,
+    /// The moment, and the number of the state in the window that was there then.
+    grace: Option<(Grace, usize)>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        Self {
+            tables: Tables::new(config),
+            kernel: FakeKernel::default(),
+            window: vec![State::new()],
+            grace: None,
+        }
+    }
+
+    fn change(&mut self) -> Change {
+        let change = self.tables.change();
+        self.kernel
+            .commit(&change.commit)
+            .expect("the kernel takes every change");
+        self.window.push(self.kernel.state().clone());
+        change
+    }
+
+    fn begin_grace(&mut self) {
+        if self.grace.is_none() {
+            self.grace = self
+                .tables
+                .begin_grace()
+                .map(|grace| (grace, self.window.len() - 1));
+        }
+    }
+
+    /// Every packet that was on its way when the grace began has passed.
+    fn end_grace(&mut self) -> Commit {
+        let Some((grace, at)) = self.grace.take() else {
+            return Commit::default();
+        };
+        self.window.drain(..at);
+        let commit = self.tables.sweep(grace);
+        self.kernel.commit(&commit).expect("the kernel takes every sweep");
+        self.window.push(self.kernel.state().clone());
+        commit
+    }
+
+    fn sweep(&mut self) -> Commit {
+        self.begin_grace();
+        self.end_grace()
+    }
+
+    fn outcomes(&self, from: &str, to: &str, protocol: Protocol) -> BTreeSet<Outcome> {
+        let packet = Packet {
+            source: ip(from),
+            destination: to.parse().expect("address and port"),
+            protocol,
+        };
+        trace(
+            self.tables.config(),
+            &node_addresses(),
+            &[self.kernel.state()],
+            &Affinity::new(),
+            &packet,
+        )
+    }
+}
+
+fn sent(to: &[&str], source_rewritten: bool) -> BTreeSet<Outcome> {
+    to.iter()
+        .map(|to| Outcome::Sent {
+            to: to.parse().expect("address and port"),
+            source_rewritten,
+        })
+        .collect()
+}
+
+fn only(outcome: Outcome) -> BTreeSet<Outcome> {
+    BTreeSet::from([outcome])
+}
+
+fn world(services: &[Service], slices: &[EndpointSlice]) -> World {
+    let mut world = World::new(config());
+    for service in services {
+        world.tables.set_service(service);
+    }
+    for slice in slices {
+        world.tables.set_slice(slice.clone());
+    }
+    world.change();
+    world
+}
+
+#[test]
+fn cluster_ips_from_everywhere() {
+    let web = service(
+        "web",
+        r#"{"clusterIP":"10.96.0.80","ports":[
+            {"name":"http","port":80,"protocol":"TCP","targetPort":"web"},
+            {"name":"dns","port":53,"protocol":"UDP"},{"name":"x","port":7,"protocol":"SCTP"}]}"#,
+        "{}",
+    );
+    let ports =
+        r#"[{"name":"http","port":8080,"protocol":"TCP"},{"name":"dns","port":5353,"protocol":"UDP"}]"#;
+    let world = world(
+        &[web],
+        &[slice("a", "web", ports, &["10.244.0.5", "10.244.1.6 away"])],
+    );
+    let http = ["10.244.0.5:8080", "10.244.1.6:8080"];
+    let tcp = |from| world.outcomes(from, "10.96.0.80:80", Protocol::Tcp);
+    assert_eq!(tcp(POD), sent(&http, false));
+    assert_eq!(
+        tcp(OUTSIDE),
+        sent(&http, true),
+        "a client that is no pod must get its answers through us"
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.80:53", Protocol::Udp),
+        sent(&["10.244.0.5:5353", "10.244.1.6:5353"], false),
+        "each port has its own endpoints"
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.80:7", Protocol::Sctp),
+        only(Outcome::Refused),
+        "no endpoints"
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.80:80", Protocol::Udp),
+        only(Outcome::Refused),
+        "no such port"
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.81:80", Protocol::Tcp),
+        only(Outcome::Dropped),
+        "no such Service"
+    );
+    assert_eq!(
+        world.outcomes(POD, "192.0.2.200:80", Protocol::Tcp),
+        only(Outcome::Untouched)
+    );
+    // A pod reaching itself must not see its own address as the client.
+    let hairpin = world.outcomes("10.244.0.5", "10.96.0.80:80", Protocol::Tcp);
+    let mut expected = sent(&["10.244.0.5:8080"], true);
+    expected.extend(sent(&["10.244.1.6:8080"], false));
+    assert_eq!(hairpin, expected);
+}
+
+#[test]
+fn node_ports_on_every_address_of_the_node() {
+    let web = service(
+        "web",
+        r#"{"type":"NodePort","clusterIP":"10.96.0.80","ports":[{"port":80,"nodePort":30001}]}"#,
+        "{}",
+    );
+    let world = world(
+        &[web],
+        &[slice("a", "web", PORT, &["10.244.0.5", "10.244.0.6 unready"])],
+    );
+    for address in [NODE, "192.0.2.7"] {
+        for from in [POD, OUTSIDE, NODE] {
+            assert_eq!(
+                world.outcomes(from, &format!("{address}:30001"), Protocol::Tcp),
+                sent(&["10.244.0.5:8080"], true)
+            );
+        }
+    }
+    assert_eq!(
+        world.outcomes(NODE, "127.0.0.1:30001", Protocol::Tcp),
+        only(Outcome::Untouched)
+    );
+    assert_eq!(
+        world.outcomes(NODE, "192.0.2.8:30001", Protocol::Tcp),
+        only(Outcome::Untouched)
+    );
+    assert_eq!(
+        world.outcomes(NODE, "192.0.2.7:30002", Protocol::Tcp),
+        only(Outcome::Untouched)
+    );
+}
+
+#[test]
+fn no_endpoints_are_refused_at_once() {
+    let web = service(
+        "web",
+        r#"{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalIPs":["198.51.100.1"],"ports":[{"port":80,"nodePort":30001}]}"#,
+        r#"{"loadBalancer":{"ingress":[{"ip":"198.51.100.2"},{"ip":"198.51.100.3","ipMode":"Proxy"},{"hostname":"x"}]}}"#,
+    );
+    let mut world = world(&[web], &[]);
+    let all = [
+        "10.96.0.80:80",
+        "198.51.100.1:80",
+        "198.51.100.2:80",
+        "192.0.2.7:30001",
+    ];
+    for to in all {
+        assert_eq!(
+            world.outcomes(POD, to, Protocol::Tcp),
+            only(Outcome::Refused),
+            "{to}"
+        );
+    }
+    assert_eq!(
+        world.outcomes(POD, "198.51.100.3:80", Protocol::Tcp),
+        only(Outcome::Untouched)
+    );
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.0.5 unready"]));
+    assert!(
+        world.change().commit.is_empty(),
+        "an endpoint that is not ready changes nothing"
+    );
+    world.tables.set_slice(slice("a", "web", PORT, &["10.244.0.5"]));
+    world.change();
+    for to in all {
+        let rewritten = to != all[0];
+        assert_eq!(
+            world.outcomes(POD, to, Protocol::Tcp),
+            sent(&["10.244.0.5:8080"], rewritten),
+            "{to}"
+        );
+    }
+    world.tables.remove_slice("ns", "a");
+    world.change();
+    world.sweep();
+    for to in all {
+        assert_eq!(
+            world.outcomes(POD, to, Protocol::Tcp),
+            only(Outcome::Refused),
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn external_traffic_policy_local() {
+    let spec = r#"{"type":"NodePort","clusterIP":"10.96.0.80","externalTrafficPolicy":"Local","ports":[{"port":80,"nodePort":30001}]}"#;
+    let both = ["10.244.0.5:8080", "10.244.1.6:8080"];
+    let mut world = world(
+        &[service("web", spec, "{}")],
+        &[slice("a", "web", PORT, &["10.244.0.5", "10.244.1.6 away"])],
+    );
+    let to = |world: &World, from| world.outcomes(from, "192.0.2.7:30001", Protocol::Tcp);
+    assert_eq!(
+        to(&world, OUTSIDE),
+        sent(&both[..1], false),
+        "only here, and the client's address is kept"
+    );
+    assert_eq!(to(&world, POD), sent(&both, false), "pods may use any endpoint");
+    assert_eq!(to(&world, NODE), sent(&both, true));
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp),
+        sent(&both, false)
+    );
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.1.6 away"]));
+    world.change();
+    assert_eq!(
+        to(&world, OUTSIDE),
+        only(Outcome::Dropped),
+        "no endpoint here, but elsewhere"
+    );
+    assert_eq!(to(&world, POD), sent(&both[1..], false));
+    world.tables.set_slice(slice("a", "web", PORT, &[]));
+    world.change();
+    assert_eq!(
+        to(&world, OUTSIDE),
+        only(Outcome::Refused),
+        "no endpoint anywhere"
+    );
+}
+
+#[test]
+fn internal_traffic_policy_local() {
+    let spec = r#"{"clusterIP":"10.96.0.80","internalTrafficPolicy":"Local","ports":[{"port":80}]}"#;
+    let mut world = world(
+        &[service("web", spec, "{}")],
+        &[slice("a", "web", PORT, &["10.244.0.5", "10.244.1.6 away"])],
+    );
+    let to = |world: &World| world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp);
+    assert_eq!(to(&world), sent(&["10.244.0.5:8080"], false));
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.0.5 ending", "10.244.1.6 away"]));
+    world.change();
+    assert_eq!(
+        to(&world),
+        sent(&["10.244.0.5:8080"], false),
+        "an ending endpoint here comes before a ready one elsewhere"
+    );
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.1.6 away"]));
+    world.change();
+    assert_eq!(to(&world), only(Outcome::Dropped));
+}
+
+#[test]
+fn services_that_are_not_for_us() {
+    let headless = service("headless", r#"{"clusterIP":"None","ports":[{"port":80}]}"#, "{}");
+    let name = service(
+        "name",
+        r#"{"type":"ExternalName","externalName":"x.example"}"#,
+        "{}",
+    );
+    let mut foreign = service(
+        "foreign",
+        r#"{"clusterIP":"10.96.0.81","ports":[{"port":80}]}"#,
+        "{}",
+    );
+    foreign.metadata.labels = Some(
+        [(
+            "service.kubernetes.io/service-proxy-name".to_owned(),
+            "other".to_owned(),
+        )]
+        .into(),
+    );
+    // The node answers for the cluster DNS itself.
+    let dns = service(
+        "dns",
+        r#"{"clusterIP":"10.96.0.10","ports":[{"port":53,"protocol":"UDP"}]}"#,
+        "{}",
+    );
+    let world = world(
+        &[headless, name, foreign, dns],
+        &[slice("a", "headless", PORT, &["10.244.0.5"])],
+    );
+    assert_eq!(world.kernel.state(), &State::new());
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.10:53", Protocol::Udp),
+        only(Outcome::Untouched)
+    );
+}
+
+#[test]
+fn ipv6_has_its_own_frontends() {
+    let mut config = config();
+    config.pod_cidrs.push("fd00:244::/64".parse().expect("a range"));
+    config
+        .service_cidrs
+        .push("fd00:96::/112".parse().expect("a range"));
+    let mut world = World::new(config);
+    world.tables.set_service(&service(
+        "web",
+        r#"{"type":"NodePort","clusterIP":"10.96.0.80","clusterIPs":["10.96.0.80","fd00:96::80"],"ports":[{"port":80,"nodePort":30001}]}"#,
+        "{}",
+    ));
+    world.tables.set_slice(slice("a", "web", PORT, &["10.244.0.5"]));
+    world.tables.set_slice(slice("b", "web", PORT, &["fd00:244::5"]));
+    world.change();
+    assert_eq!(
+        world.outcomes("fd00:244::9", "[fd00:96::80]:80", Protocol::Tcp),
+        sent(&["[fd00:244::5]:8080"], false)
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp),
+        sent(&["10.244.0.5:8080"], false)
+    );
+    assert!(
+        world
+            .kernel
+            .state()
+            .contains_key(&Key::Service(Frontend::node_port(true, Protocol::Tcp, 30001)))
+    );
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_until_that_is_gone() {
+    let spec = r#"{"clusterIP":"10.96.0.80","sessionAffinity":"ClientIP","ports":[{"port":80}]}"#;
+    let mut world = world(
+        &[service("web", spec, "{}")],
+        &[slice(
+            "a",
+            "web",
+            PORT,
+            &["10.244.0.5", "10.244.0.6", "10.244.0.7"],
+        )],
+    );
+    let mut affinity = Affinity::new();
+    let mut random = (0..).map(|n: usize| n * 7 + 3);
+    let mut ask = |world: &World, affinity: &mut Affinity| {
+        let packet = Packet {
+            source: ip(POD),
+            destination: "10.96.0.80:80".parse().expect("address and port"),
+            protocol: Protocol::Tcp,
+        };
+        let mut choose = |bound: usize| random.next().expect("no end") % bound;
+        let states = [world.kernel.state()];
+        match connect(
+            &config(),
+            &node_addresses(),
+            &states,
+            affinity,
+            &packet,
+            &mut choose,
+        ) {
+            Outcome::Sent { to, .. } => to,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = ask(&world, &mut affinity);
+    for _ in 0..20 {
+        assert_eq!(ask(&world, &mut affinity), first);
+    }
+    // The others go: still the same one. It goes itself: another one, for good, before any sweep.
+    let rest: Vec<String> = (5..8)
+        .map(|n| format!("10.244.0.{n}"))
+        .filter(|ip| *ip != first.ip().to_string())
+        .collect();
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &[&first.ip().to_string(), &rest[0]]));
+    world.change();
+    assert_eq!(ask(&world, &mut affinity), first);
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &[&rest[0], &rest[1]]));
+    world.change();
+    let second = ask(&world, &mut affinity);
+    assert_ne!(second, first);
+    for _ in 0..20 {
+        assert_eq!(ask(&world, &mut affinity), second);
+    }
+}
+
+#[test]
+fn changes_are_minimal() {
+    let spec = r#"{"clusterIP":"10.96.0.80","ports":[{"port":80}]}"#;
+    let mut world = world(
+        &[
+            service("web", spec, "{}"),
+            service(
+                "other",
+                r#"{"clusterIP":"10.96.0.81","ports":[{"port":80}]}"#,
+                "{}",
+            ),
+        ],
+        &[slice(
+            "a",
+            "web",
+            PORT,
+            &["10.244.1.5 away", "10.244.1.6 away", "10.244.1.7 away"],
+        )],
+    );
+    // One endpoint in place of another: one element.
+    world.tables.set_slice(slice(
+        "a",
+        "web",
+        PORT,
+        &["10.244.1.5 away", "10.244.1.8 away", "10.244.1.7 away"],
+    ));
+    let change = world.change();
+    assert!(matches!(
+        change.commit.operations[..],
+        [crate::frontend::Operation::Replace {
+            key: Key::Slot(_, 1),
+            ..
+        }]
+    ));
+    assert!(world.sweep().is_empty());
+    // One endpoint less: the count and the slot that the last one moves to; then the last slot.
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
+    assert_eq!(world.change().commit.operations.len(), 2);
+    assert_eq!(world.sweep().operations.len(), 1);
+    // Seen again, as after a new watch: nothing.
+    world
+        .tables
+        .set_slice(slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
+    world.tables.set_service(&service("web", spec, "{}"));
+    assert!(world.change().commit.is_empty());
+    // A new process that finds the kernel as it is has nothing to do.
+    let state = world.kernel.state().clone();
+    world.tables.adopt(state);
+    assert!(world.change().commit.is_empty());
+    assert!(world.sweep().is_empty());
+}
+
+#[test]
+fn a_frontend_that_two_services_claim_goes_to_one_and_then_to_the_other() {
+    let spec = |n: u8| {
+        format!(r#"{{"clusterIP":"10.96.0.{n}","externalIPs":["198.51.100.1"],"ports":[{{"port":80}}]}}"#)
+    };
+    let mut world = world(
+        &[service("b", &spec(2), "{}"), service("a", &spec(1), "{}")],
+        &[
+            slice("a", "a", PORT, &["10.244.0.1"]),
+            slice("b", "b", PORT, &["10.244.0.2"]),
+        ],
+    );
+    let to = |world: &World| world.outcomes(OUTSIDE, "198.51.100.1:80", Protocol::Tcp);
+    assert_eq!(to(&world), sent(&["10.244.0.1:8080"], true));
+    world.tables.remove_service(&ServiceKey::new("ns", "a"));
+    world.change();
+    assert_eq!(to(&world), sent(&["10.244.0.2:8080"], true));
+}
+
+#[test]
+fn udp_flows_are_looked_at_when_they_may_be_stale() {
+    let spec = r#"{"clusterIP":"10.96.0.53","ports":[{"port":53,"protocol":"UDP"}]}"#;
+    let ports = r#"[{"name":"","port":53,"protocol":"UDP"}]"#;
+    let mut world = world(&[service("dns", spec, "{}")], &[]);
+    let mut flows = |endpoints: &[&str]| {
+        world.tables.set_slice(slice("a", "dns", ports, endpoints));
+        let flows = world.change().flows;
+        flows
+            .into_iter()
+            .map(|flows| flows.endpoints.len())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(flows(&["10.244.0.1"]), [1], "endpoints where there were none");
+    assert_eq!(
+        flows(&["10.244.0.1", "10.244.0.2"]),
+        [] as [usize; 0],
+        "one more harms no flow"
+    );
+    assert_eq!(
+        flows(&["10.244.0.1", "10.244.0.2 ending"]),
+        [] as [usize; 0],
+        "an ending one still serves"
+    );
+    assert_eq!(flows(&["10.244.0.1"]), [1], "one is gone");
+    assert_eq!(flows(&[]), [0], "all are gone");
+    world.tables.remove_service(&ServiceKey::new("ns", "dns"));
+    assert_eq!(world.change().flows.len(), 1, "the Service is gone");
+}
+
+#[test]
+fn a_pod_is_drained_when_nothing_better_than_it_is_used() {
+    let spec = r#"{"clusterIP":"10.96.0.80","ports":[{"port":80}]}"#;
+    let mut world = world(&[service("web", spec, "{}")], &[]);
+    let mut sends = |endpoints: &[&str]| {
+        world.tables.set_slice(slice("a", "web", PORT, endpoints));
+        world.change();
+        world.tables.sends_to(ip("10.244.0.1"))
+    };
+    assert!(sends(&["10.244.0.1", "10.244.0.2"]));
+    assert!(!sends(&["10.244.0.1 ending", "10.244.0.2"]));
+    assert!(
+        !sends(&["10.244.0.1 ending"]),
+        "it serves, but waiting would change nothing"
+    );
+}
+
+#[test]
+fn a_slice_that_changes_its_service_leaves_the_old_one() {
+    let spec = |n: u8| format!(r#"{{"clusterIP":"10.96.0.{n}","ports":[{{"port":80}}]}}"#);
+    let mut world = world(
+        &[service("a", &spec(1), "{}"), service("b", &spec(2), "{}")],
+        &[slice("s", "a", PORT, &["10.244.0.1"])],
+    );
+    world.tables.set_slice(slice("s", "b", PORT, &["10.244.0.1"]));
+    world.change();
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.1:80", Protocol::Tcp),
+        only(Outcome::Refused)
+    );
+    assert_eq!(
+        world.outcomes(POD, "10.96.0.2:80", Protocol::Tcp),
+        sent(&["10.244.0.1:8080"], false)
+    );
+}
+
+/// One event of a random history.
+#[derive(Debug, Clone)]
+enum Event {
+    Service {
+        name: u8,
+        kind: u8,
+        sticky: bool,
+    },
+    NoService(u8),
+    /// Bits: endpoints 0..8; every third is on another node.
+    Slice {
+        service: u8,
+        half: bool,
+        endpoints: u8,
+        ending: u8,
+    },
+    BeginGrace,
+    EndGrace,
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0..3u8, 0..5u8, any::<bool>()).prop_map(|(name, kind, sticky)| Event::Service { name, kind, sticky }),
+        1 => (0..3u8).prop_map(Event::NoService),
+        6 => (0..3u8, any::<bool>(), any::<u8>(), any::<u8>())
+            .prop_map(|(service, half, endpoints, ending)| Event::Slice { service, half, endpoints, ending }),
+        2 => Just(Event::BeginGrace),
+        2 => Just(Event::EndGrace),
+        1 => Just(Event::Restart),
+    ]
+}
+
+fn random_service(name: u8, kind: u8, sticky: bool) -> Service {
+    let policy = match kind {
+        0 => r#""type":"ClusterIP""#,
+        1 => r#""type":"ClusterIP","internalTrafficPolicy":"Local""#,
+        2 => r#""type":"NodePort""#,
+        3 => r#""type":"NodePort","externalTrafficPolicy":"Local""#,
+        _ => r#""externalIPs":["198.51.100.1"]"#,
+    };
+    let affinity = if sticky { "ClientIP" } else { "None" };
+    let node_port = if kind == 2 || kind == 3 {
+        format!(r#","nodePort":3000{name}"#)
+    } else {
+        String::new()
+    };
+    let spec = format!(
+        r#"{{{policy},"clusterIP":"10.96.0.8{name}","sessionAffinity":"{affinity}","ports":[{{"port":80{node_port}}}]}}"#
+    );
+    service(&format!("s{name}"), &spec, "{}")
+}
+
+fn random_slice(service: u8, half: bool, endpoints: u8, ending: u8) -> EndpointSlice {
+    let half = u8::from(half);
+    let words: Vec<String> = (0..4u8)
+        .filter(|bit| endpoints & (1 << bit) != 0)
+        .map(|bit| {
+            let n = half * 4 + bit;
+            let place = if n % 3 == 2 { " away" } else { "" };
+            let state = if ending & (1 << bit) != 0 { " ending" } else { "" };
+            format!("10.244.{service}.{n}{place}{state}")
+        })
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    slice(
+        &format!("s{service}-{half}"),
+        &format!("s{service}"),
+        PORT,
+        &words,
+    )
+}
+
+/// What the state means, without the slot numbers, which depend on history.
+fn meaning(state: &State) -> BTreeSet<(Key, Value)> {
+    let slots_forgotten = |key: &Key, value: &Value| match *key {
+        Key::Slot(frontend, slot) => (Key::Slot(frontend, slot & LOCAL_SLOTS), *value),
+        Key::SlotId(frontend, slot) => (Key::SlotId(frontend, slot & LOCAL_SLOTS), *value),
+        key => (key, *value),
+    };
+    state
+        .iter()
+        .map(|(key, value)| slots_forgotten(key, value))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(debug_assertions) { 96 } else { 1024 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// However it came about, the state is what a new process would make from scratch; and at no moment, and between
+    /// no two commits, does a packet miss an endpoint that it was promised.
+    #[test]
+    fn any_history_is_safe_and_ends_as_from_scratch(events in prop::collection::vec(event(), 1..24)) {
+        let mut world = World::new(config());
+        let mut scratch = Tables::new(config());
+        for event in &events {
+            match *event {
+                Event::Service { name, kind, sticky } => {
+                    let service = random_service(name, kind, sticky);
+                    world.tables.set_service(&service);
+                    scratch.set_service(&service);
+                }
+                Event::NoService(name) => {
+                    let key = ServiceKey::new("ns", format!("s{name}"));
+                    world.tables.remove_service(&key);
+                    scratch.remove_service(&key);
+                }
+                Event::Slice { service, half, endpoints, ending } => {
+                    let slice = random_slice(service, half, endpoints, ending);
+                    world.tables.set_slice(slice.clone());
+                    scratch.set_slice(slice);
+                }
+                Event::BeginGrace => world.begin_grace(),
+                Event::EndGrace => {
+                    world.end_grace();
+                }
+                Event::Restart => {
+                    let state = world.kernel.state().clone();
+                    world.tables.adopt(state);
+                    // What the old process left is stale for the new one too, and no packet takes that long.
+                    world.window = vec![world.kernel.state().clone()];
+                    world.grace = None;
+                }
+            }
+            world.change();
+            check_packets_on_their_way(&world)?;
+        }
+        world.end_grace();
+        world.sweep();
+        check_packets_on_their_way(&world)?;
+        scratch.change();
+        prop_assert_eq!(meaning(world.kernel.state()), meaning(scratch.state()));
+        prop_assert_eq!(world.kernel.state().len(), scratch.state().len(), "no slot twice, none left over");
+        prop_assert_eq!(world.kernel.state(), world.tables.state());
+    }
+}
+
+/// A packet that began in any state of the window, and met the later ones underway, must end as in one of them.
+fn check_packets_on_their_way(world: &World) -> Result<(), TestCaseError> {
+    let window: Vec<&State> = world.window.iter().rev().take(3).rev().collect();
+    let mut destinations = vec!["198.51.100.1:80".to_owned()];
+    for name in 0..3 {
+        destinations.push(format!("10.96.0.8{name}:80"));
+        destinations.push(format!("{NODE}:3000{name}"));
+    }
+    for to in destinations {
+        for from in [POD, OUTSIDE] {
+            let packet = Packet {
+                source: ip(from),
+                destination: to.parse().expect("address and port"),
+                protocol: Protocol::Tcp,
+            };
+            let trace = |states: &[&State]| {
+                trace(
+                    world.tables.config(),
+                    &node_addresses(),
+                    states,
+                    &Affinity::new(),
+                    &packet,
+                )
+            };
+            let mut allowed: BTreeSet<Outcome> = window.iter().flat_map(|state| trace(&[state])).collect();
+            let cluster_ip = Key::ClusterIp(packet.destination.ip());
+            if window.iter().any(|state| !state.contains_key(&cluster_ip)) {
+                // A Service that is just coming may be refused, not only dropped, to a client that cannot wait for it.
+                allowed.insert(Outcome::Refused);
+            }
+            // A packet that met no rule in any state may be untouched; none may be lost.
+            prop_assert!(!allowed.contains(&Outcome::Lost), "{from} to {to}: {allowed:?}");
+            for pair in window.windows(2) {
+                let outcomes = trace(pair);
+                prop_assert!(
+                    outcomes.is_subset(&allowed),
+                    "{from} to {to}: {outcomes:?} not in {allowed:?}"
+                );
+            }
+            if let (Some(first), Some(last)) = (window.first(), window.last()) {
+                prop_assert!(!trace(&[first, last]).contains(&Outcome::Lost));
+            }
+        }
+    }
+    Ok(())
+}
