@@ -1,4 +1,4 @@
-//! Runs a [`Machine`]: the scheduler. Changes go in as they come; after each burst the machine decides, and its
+//! Runs a [`Machine`], such as the scheduler. Changes go in as they come; after each burst the machine decides, and its
 //! writes run concurrently.
 
 use crate::client::Client;
@@ -33,6 +33,7 @@ pub async fn run(mut machine: impl Machine, watcher: Client, writer: Client, rec
     loop {
         if unsynced.is_empty() {
             for step in machine.step(Timestamp::now()) {
+                recorder.record(&step.action);
                 writes.spawn(write(writer.clone(), step));
             }
         }
@@ -99,4 +100,103 @@ fn finish(machine: &mut impl Machine, recorder: &Recorder, step: &Step, result: 
 fn instant(time: Timestamp) -> Instant {
     let wait = time.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(wait).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::recorder;
+    use crate::fake_server::FakeServer;
+    use coracle_meta::object::ObjectExt;
+    use coracle_reconcile::{EventType, Key};
+    use serde_json::json;
+
+    /// Binds each pod that it sees, once; tells of those that were refused.
+    #[derive(Default)]
+    struct Binder {
+        waiting: Vec<Key>,
+        refused: usize,
+    }
+
+    impl Machine for Binder {
+        fn name(&self) -> &'static str {
+            "binder"
+        }
+        fn resources(&self) -> Vec<GroupVersionResource> {
+            vec![GroupVersionResource::new("", "v1", "pods")]
+        }
+        fn observe(
+            &mut self,
+            _resource: &GroupVersionResource,
+            observation: Observation<'_>,
+            _now: Timestamp,
+        ) -> Result<(), serde_json::Error> {
+            if let Observation::Applied(bytes) = observation {
+                let pod: Value = serde_json::from_slice(bytes)?;
+                self.waiting.push(Key::new(pod.namespace(), pod.name()));
+            }
+            Ok(())
+        }
+        fn step(&mut self, _now: Timestamp) -> Vec<Step> {
+            let about = |key: &Key| json!({"kind": "Pod", "namespace": key.namespace, "name": key.name});
+            let event = |key: &Key, reason: &str| Action::Event {
+                regarding: about(key),
+                event_type: EventType::Normal,
+                reason: reason.to_owned(),
+                message: reason.to_owned(),
+            };
+            let keys = std::mem::take(&mut self.waiting).into_iter().enumerate();
+            keys.map(|(index, key)| Step {
+                ticket: index as u64,
+                action: Action::CreateSubresource {
+                    resource: self.resources().remove(0),
+                    key: key.clone(),
+                    subresource: "binding",
+                    object: json!({"kind": "Binding"}),
+                },
+                events: vec![event(&key, "Bound")],
+            })
+            .chain((0..std::mem::take(&mut self.refused)).map(|_| Step {
+                ticket: 0,
+                action: event(&Key::new("ns", "someone"), "Refused"),
+                events: Vec::new(),
+            }))
+            .collect()
+        }
+        fn finished(&mut self, _ticket: u64, result: &Result<Value, Status>, _now: Timestamp) {
+            self.refused += usize::from(result.is_err());
+        }
+        fn wake_at(&self) -> Option<Timestamp> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_are_written_and_events_follow_successes() {
+        let server = FakeServer::default();
+        server.put("pods", "ns", "a", json!({}));
+        let client = server.client();
+        let (events, writer) = recorder(client.clone());
+        let test = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            server.refuse(&Status::internal("down"), 1);
+            server.put("pods", "ns", "b", json!({}));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            () = run(Binder::default(), client.clone(), client, events) => panic!("it ended"),
+            () = writer => panic!("the recorder ended"),
+            () = test => {}
+        }
+        let posts = |path: &str| server.log().iter().filter(|line| line.ends_with(path)).count();
+        assert_eq!(posts("/pods/a/binding"), 1);
+        assert_eq!(posts("/pods/b/binding"), 1);
+        let mut reasons: Vec<_> = server
+            .objects("events")
+            .iter()
+            .map(|e| e["reason"].clone())
+            .collect();
+        reasons.sort_by_key(ToString::to_string);
+        assert_eq!(reasons, ["Bound", "Refused"]);
+    }
 }

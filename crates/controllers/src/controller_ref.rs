@@ -1,11 +1,9 @@
 //! Which objects belong to a controller: those that it owns and that its selector matches. Orphans that match are
 //! adopted, owned ones that no longer match are released. Upstream: `pkg/controller/controller_ref_manager.go`.
 
-use coracle_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    LabelSelector, ObjectMeta, OwnerReference,
-};
 use coracle_meta::Selector;
 use coracle_reconcile::{Action, Cache, Key, Kind, PatchType};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use serde_json::json;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What a pod's state means to controllers. Upstream: `pkg/api/v1/pod/util.go`, `pkg/controller/controller_utils.go`.
 
-use coracle_api::k8s_openapi::api::core::v1::{Pod, PodCondition};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 /// The condition of this type.
 pub(crate) fn condition<'a>(pod: &'a Pod, condition_type: &str) -> Option<&'a PodCondition> {

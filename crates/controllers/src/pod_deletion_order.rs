@@ -5,8 +5,8 @@
 //! apart by restarts and age before their uid, not only when those times are equal.
 
 use crate::pod;
-use coracle_api::k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! Pods from the template of a workload. Upstream: `GetPodFromTemplate` in `pkg/controller/controller_utils.go`.
 
 use crate::controller_ref;
-use coracle_api::k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use coracle_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use coracle_meta::names;
 use coracle_reconcile::Kind;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A pod of this template that belongs to `owner`; the server completes its name.
 pub(crate) fn pod<O: Kind>(template: &PodTemplateSpec, owner: &O) -> Pod {

@@ -2,12 +2,12 @@
 //! Upstream: `pkg/controller/replication`.
 
 use crate::replica_set::{Replicated, replicated};
-use coracle_api::k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
-use coracle_api::k8s_openapi::api::core::v1::{
-    PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
-};
 use coracle_meta::Selector;
 use coracle_reconcile::Spec;
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{
+    PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+};
 
 /// The controller of ReplicationControllers.
 pub fn spec() -> Spec {

@@ -3,9 +3,9 @@
 //! Invariant: an object is in the cache exactly as the server sent it last; controllers never write to it.
 
 use crate::spec::{Change, Key};
+use coracle_meta::GroupVersionResource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
-use coracle_meta::GroupVersionResource;
 use serde_json::Value;
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

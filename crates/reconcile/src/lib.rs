@@ -6,6 +6,7 @@
 mod cache;
 mod machine;
 mod plan;
+pub mod scheduling;
 mod spec;
 
 pub use cache::{AnyStore, Cache, Kind, Revision};

@@ -3,9 +3,9 @@
 use super::*;
 use crate::events::recorder;
 use crate::fake_server::FakeServer;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use coracle_meta::{GroupResource, Status};
 use coracle_reconcile::Watch;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 use std::time::Duration;
 

@@ -7,11 +7,11 @@ mod status;
 mod tests;
 
 use crate::{controller_ref, pod, pod_deletion_order, pod_template};
-use coracle_api::k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use coracle_api::k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use coracle_meta::Selector;
 use coracle_reconcile::{Action, Cache, EventType, Key, Kind, Outcome, Plan, Spec, Watch};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use super::{Observed, Replicated};
 use crate::pod;
-use coracle_api::k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
-use coracle_api::k8s_openapi::api::core::v1::Pod;
-use coracle_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use coracle_meta::Selector;
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 const FAILURE: &str = "ReplicaFailure";
 
