@@ -12,6 +12,7 @@ mod fake_reader;
 mod http;
 mod metrics;
 mod negotiation;
+pub mod node_proxy;
 pub mod plugin;
 pub mod registry;
 pub mod request;

@@ -130,7 +130,7 @@ fn cover_is_atom_by_atom() {
         rule(&["update"], &["apps"], &["deployments/scale"], &[]),
         rule(&["get"], &[""], &["secrets"], &["a"]),
     ] {
-        assert_eq!(uncovered(&owned, &[wanted.clone()]), [], "{wanted:?}");
+        assert_eq!(uncovered(&owned, std::slice::from_ref(&wanted)), [], "{wanted:?}");
     }
     let missing = uncovered(
         &owned,
