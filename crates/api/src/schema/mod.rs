@@ -13,7 +13,7 @@ pub use decode::{DecodeError, Decoded, cannot_be_handled, decode, decode_value};
 pub use defaults::set_defaults;
 
 use coracle_meta::GroupVersionKind;
-use coracle_meta::patch::{ListKind, Schema, Strategy};
+use coracle_meta::patch::{Kind, ListKind, ScalarKind, Schema, Strategy};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -271,6 +271,23 @@ impl TypeRef {
 }
 
 impl Schema for TypeRef {
+    fn kind(self) -> Kind {
+        match self.shape() {
+            Shape::Object => Kind::Struct,
+            Shape::Map(_) => Kind::Map,
+            Shape::List(_) => Kind::List,
+            Shape::Scalar(scalar) => match scalar {
+                Scalar::String | Scalar::Bytes => Kind::Scalar(ScalarKind::String),
+                Scalar::Bool => Kind::Scalar(ScalarKind::Boolean),
+                Scalar::Int32 | Scalar::Int64 | Scalar::Double => Kind::Scalar(ScalarKind::Numeric),
+                Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime => {
+                    Kind::Scalar(ScalarKind::Untyped)
+                }
+                Scalar::Opaque | Scalar::Any => Kind::Any,
+            },
+        }
+    }
+
     fn child(self, key: &str) -> Option<Self> {
         match self.shape() {
             Shape::Object => self.find(key).map(|field| field.ty),

@@ -1,6 +1,8 @@
 //! The four patch formats of the API, on objects held as JSON: JSON patch, JSON merge patch, strategic merge
 //! patch and server-side apply.
 
+pub mod apply;
+mod go;
 pub mod json;
 pub mod merge;
 pub mod schema;
@@ -8,4 +10,4 @@ pub mod strategic;
 #[cfg(test)]
 mod testing;
 
-pub use schema::{ListKind, Schema, Strategy};
+pub use schema::{Kind, ListKind, ScalarKind, Schema, Strategy};

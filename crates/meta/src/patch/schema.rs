@@ -5,6 +5,9 @@ use serde_json::Value;
 
 /// The schema of one place in an object. Cheap to copy: a handle into a table.
 pub trait Schema: Copy {
+    /// What belongs here.
+    fn kind(self) -> Kind;
+
     /// The schema below a key of an object: a declared field, or the value of a map. `None` is an undeclared field.
     fn child(self, key: &str) -> Option<Self>;
 
@@ -26,6 +29,34 @@ pub trait Schema: Copy {
 
     /// What an absent value here means; lists keyed by a field with a default need it.
     fn default(self) -> Option<Value>;
+}
+
+/// What belongs in a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An object with declared fields.
+    Struct,
+    /// An object whose keys are data.
+    Map,
+    /// A list.
+    List,
+    /// Neither.
+    Scalar(ScalarKind),
+    /// The schema does not say.
+    Any,
+}
+
+/// The type of a scalar, as coarsely as server-side apply looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarKind {
+    /// A number.
+    Numeric,
+    /// Text.
+    String,
+    /// True or false.
+    Boolean,
+    /// Any of them: quantities, times, `IntOrString`.
+    Untyped,
 }
 
 /// Upstream's `x-kubernetes-list-type`.

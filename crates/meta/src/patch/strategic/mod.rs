@@ -7,9 +7,9 @@ mod lists;
 #[cfg(test)]
 mod tests;
 
+use super::go::{print as go, type_name as go_type};
 use super::schema::{Schema, Strategy};
 use serde_json::{Map, Value};
-use std::fmt;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -282,40 +282,4 @@ fn remove_directives(value: &mut Value) -> bool {
         _ => {}
     }
     true
-}
-
-/// A value as Go's `%v` prints it; messages have it.
-fn go(value: &Value) -> String {
-    struct Go<'v>(&'v Value);
-    impl fmt::Display for Go<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            match self.0 {
-                Value::Null => f.write_str("<nil>"),
-                Value::String(text) => f.write_str(text),
-                Value::Array(list) => {
-                    let items: Vec<String> = list.iter().map(go).collect();
-                    write!(f, "[{}]", items.join(" "))
-                }
-                Value::Object(object) => {
-                    let items: Vec<String> = object.iter().map(|(k, v)| format!("{k}:{}", Go(v))).collect();
-                    write!(f, "map[{}]", items.join(" "))
-                }
-                scalar => scalar.fmt(f),
-            }
-        }
-    }
-    Go(value).to_string()
-}
-
-/// The Go type that upstream decodes a value to.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nil",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::patch::schema::ListKind;
+use crate::patch::schema::{Kind, ListKind, ScalarKind};
 use crate::patch::testing::any_json_without_null;
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as AnyStrategy;
@@ -45,6 +45,15 @@ impl Schema for Item {
             Item::MergingList | Item::PlainList | Item::RetainKeysMergingList => Some(Item::Struct),
             Item::MergingScalars | Item::PlainScalars => Some(Item::Text),
             _ => None,
+        }
+    }
+    fn kind(self) -> Kind {
+        match self {
+            Item::Struct | Item::RetainKeysMap => Kind::Struct,
+            Item::Text => Kind::Scalar(ScalarKind::Untyped),
+            Item::Texts => Kind::Map,
+            Item::Replacing => Kind::Any,
+            _ => Kind::List,
         }
     }
     fn is_atomic(self) -> bool {

@@ -1,0 +1,276 @@
+//! Merging an applied configuration into the live object, and comparing two objects field by field.
+//! Upstream: `structured-merge-diff/typed/merge.go` and `compare.go`.
+
+use super::path::Step;
+use super::set::Set;
+use super::typed::{Walk, child, element, step, walk};
+use crate::patch::schema::{ListKind, Schema};
+use serde_json::{Map, Value};
+
+/// The live object with the configuration in it. Both have been validated; only the live one may repeat elements.
+pub(super) fn merge<S: Schema>(schema: Option<S>, live: &Value, config: &Value) -> Value {
+    match (walk(schema, live), walk(schema, config)) {
+        (Walk::Map(old), Walk::Map(new)) if !old.is_empty() || !new.is_empty() => {
+            let mut merged: Map<String, Value> = old.clone();
+            for (key, new) in new {
+                let value = match old.get(key) {
+                    Some(old) => merge(child(schema, key), old, new),
+                    None => new.clone(),
+                };
+                merged.insert(key.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (Walk::List(old, kind), Walk::List(new, _)) if !old.is_empty() || !new.is_empty() => {
+            Value::Array(merge_lists(schema, kind, old, new))
+        }
+        // A null says nothing about what is in a structure that merges.
+        (Walk::Map(old), _) if config.is_null() && !old.is_empty() => live.clone(),
+        (Walk::List(old, _), _) if config.is_null() && !old.is_empty() => live.clone(),
+        _ => config.clone(),
+    }
+}
+
+/// Elements in the order of the configuration, those that only the live object has in between as they were.
+fn merge_lists<S: Schema>(
+    schema: Option<S>,
+    kind: ListKind<'static>,
+    old: &[Value],
+    new: &[Value],
+) -> Vec<Value> {
+    let steps = |list: &[Value]| -> Vec<Option<Step>> {
+        list.iter().map(|item| step(schema, kind, item).ok()).collect()
+    };
+    let (old_steps, new_steps) = (steps(old), steps(new));
+    let in_old = |s: &Option<Step>| old_steps.iter().filter(|o| *o == s).count();
+    let in_new = |s: &Option<Step>| new_steps.contains(s);
+    let merged_item = |s: &Option<Step>, new: &Value| match in_old(s) {
+        // Repeated elements are not merged with the new one: it replaces them.
+        1 => {
+            let position = old_steps.iter().position(|o| o == s).expect("counted once");
+            merge(element(schema), &old[position], new)
+        }
+        _ => new.clone(),
+    };
+
+    let mut shared = new_steps.iter().filter(|s| in_old(s) > 0);
+    let mut next_shared = shared.next();
+    let mut done: Vec<&Option<Step>> = Vec::new();
+    let mut merged = Vec::with_capacity(old.len().max(new.len()));
+    let (mut o, mut n) = (0, 0);
+    while o < old.len() || n < new.len() {
+        if o < old.len() && n < new.len() {
+            let s = &old_steps[o];
+            if *s == new_steps[n] {
+                done.push(s);
+                merged.push(merged_item(s, &new[n]));
+                o += 1;
+                n += 1;
+                next_shared = shared.next();
+                continue;
+            }
+            if in_new(s) && next_shared.is_some_and(|next| next != s) {
+                // Shared, but not the one whose turn it is.
+                o += 1;
+                continue;
+            }
+        }
+        if o < old.len() {
+            let s = &old_steps[o];
+            if !in_new(s) {
+                merged.push(old[o].clone());
+                o += 1;
+                continue;
+            }
+            if done.contains(&s) {
+                o += 1;
+            }
+        }
+        if n < new.len() {
+            let s = &new_steps[n];
+            done.push(s);
+            merged.push(merged_item(s, &new[n]));
+            n += 1;
+            if next_shared == Some(s) {
+                next_shared = shared.next();
+            }
+        }
+    }
+    merged
+}
+
+/// Which fields differ between two objects. No field is in two of the sets.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    pub(super) removed: Set,
+    pub(super) modified: Set,
+    pub(super) added: Set,
+}
+
+impl Comparison {
+    /// Forgets fields, and all below them.
+    pub(super) fn without(mut self, fields: &Set) -> Self {
+        for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+            *set = set.recursive_difference(fields);
+        }
+        self
+    }
+}
+
+pub(super) fn compare<S: Schema>(schema: S, old: &Value, new: &Value) -> Comparison {
+    let mut comparison = Comparison::default();
+    compare_at(
+        Some(schema),
+        Some(old),
+        Some(new),
+        &mut Vec::new(),
+        &mut comparison,
+    );
+    comparison
+}
+
+fn compare_at<S: Schema>(
+    schema: Option<S>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    path: &mut Vec<Step>,
+    comparison: &mut Comparison,
+) {
+    let walk_of = |value: Option<&'_ Value>| value.map_or(Shape::Absent, |v| Shape::of(schema, v));
+    let (old_shape, new_shape) = (walk_of(old), walk_of(new));
+    let structured = |shape: &Shape| matches!(shape, Shape::Map { .. } | Shape::List { .. });
+    let empty = old_shape.is_empty() && new_shape.is_empty();
+    if (!structured(&old_shape) && !structured(&new_shape)) || empty {
+        match (old, new) {
+            (None, Some(_)) => comparison.added.insert(path),
+            (Some(_), None) => comparison.removed.insert(path),
+            (Some(old), Some(new)) if old != new => comparison.modified.insert(path),
+            _ => {}
+        }
+        return;
+    }
+    if matches!(old_shape, Shape::Map { .. }) || matches!(new_shape, Shape::Map { .. }) {
+        compare_maps(schema, old, new, path, comparison);
+    } else {
+        compare_lists(schema, old, new, path, comparison);
+    }
+    match (old, new) {
+        (None, _) => comparison.added.insert(path),
+        (_, None) => comparison.removed.insert(path),
+        _ => {}
+    }
+}
+
+/// What [`compare_at`] must know of one side.
+enum Shape {
+    Absent,
+    Leaf { null: bool },
+    Map { empty: bool },
+    List { empty: bool },
+}
+
+impl Shape {
+    fn of<S: Schema>(schema: Option<S>, value: &Value) -> Self {
+        match walk(schema, value) {
+            Walk::Leaf => Self::Leaf {
+                null: value.is_null(),
+            },
+            Walk::Map(object) => Self::Map {
+                empty: object.is_empty(),
+            },
+            Walk::List(list, _) => Self::List {
+                empty: list.is_empty(),
+            },
+        }
+    }
+
+    /// Empty structures and nulls are compared as leaves, which keeps them apart from each other.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Leaf { null } => *null,
+            Self::Map { empty } | Self::List { empty } => *empty,
+        }
+    }
+}
+
+fn compare_maps<S: Schema>(
+    schema: Option<S>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    path: &mut Vec<Step>,
+    comparison: &mut Comparison,
+) {
+    let none = Map::new();
+    let old = old.and_then(Value::as_object).unwrap_or(&none);
+    let new = new.and_then(Value::as_object).unwrap_or(&none);
+    let added = new.keys().filter(|key| !old.contains_key(*key));
+    for key in old.keys().chain(added) {
+        path.push(Step::field(key));
+        compare_at(child(schema, key), old.get(key), new.get(key), path, comparison);
+        path.pop();
+    }
+}
+
+fn compare_lists<S: Schema>(
+    schema: Option<S>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    path: &mut Vec<Step>,
+    comparison: &mut Comparison,
+) {
+    let kind = schema.map_or(ListKind::Atomic, Schema::list_kind);
+    let old = group(schema, kind, old);
+    let new = group(schema, kind, new);
+    let find = |groups: &[(Step, Vec<Value>)], step: &Step| -> Vec<Value> {
+        let found = groups.iter().find(|(s, _)| s == step);
+        found.map(|(_, items)| items.clone()).unwrap_or_default()
+    };
+    let added = new.iter().filter(|(step, _)| !old.iter().any(|(s, _)| s == step));
+    let steps: Vec<&Step> = old.iter().chain(added).map(|(step, _)| step).collect();
+    for step in steps {
+        let (old, new) = (find(&old, step), find(&new, step));
+        path.push(step.clone());
+        match (old.as_slice(), new.as_slice()) {
+            ([] | [_], [] | [_]) => compare_at(element(schema), old.first(), new.first(), path, comparison),
+            // An element that is there several times is compared as one.
+            ([_, _, ..], [_, _, ..]) => {
+                if old != new {
+                    comparison.modified.insert(path);
+                }
+            }
+            ([_, _, ..], rest) => {
+                if let Some(item) = rest.first() {
+                    compare_at(element(schema), None, Some(item), path, comparison);
+                }
+                comparison.removed.insert(path);
+            }
+            (rest, _) => {
+                if let Some(item) = rest.first() {
+                    compare_at(element(schema), Some(item), None, path, comparison);
+                }
+                comparison.added.insert(path);
+            }
+        }
+        path.pop();
+    }
+}
+
+/// The elements of a list by their step, in order of first appearance.
+fn group<S: Schema>(
+    schema: Option<S>,
+    kind: ListKind<'static>,
+    list: Option<&Value>,
+) -> Vec<(Step, Vec<Value>)> {
+    let mut groups: Vec<(Step, Vec<Value>)> = Vec::new();
+    for item in list.and_then(Value::as_array).into_iter().flatten() {
+        let Ok(step) = step(schema, kind, item) else {
+            continue;
+        };
+        match groups.iter_mut().find(|(s, _)| *s == step) {
+            Some((_, items)) => items.push(item.clone()),
+            None => groups.push((step, vec![item.clone()])),
+        }
+    }
+    groups
+}
