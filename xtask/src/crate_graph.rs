@@ -15,10 +15,16 @@ pub fn check() -> Result<()> {
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
     let problems = problems(&metadata, &allowed);
     if problems.is_empty() {
-        println!("crate graph: {} crates, no edge outside ARCHITECTURE.md", allowed.len());
+        println!(
+            "crate graph: {} crates, no edge outside ARCHITECTURE.md",
+            allowed.len()
+        );
         return Ok(());
     }
-    bail!("edges that ARCHITECTURE.md does not allow:\n  {}", problems.join("\n  "))
+    bail!(
+        "edges that ARCHITECTURE.md does not allow:\n  {}",
+        problems.join("\n  ")
+    )
 }
 
 type Allowed = BTreeMap<String, BTreeSet<String>>;
@@ -28,10 +34,17 @@ fn allowed(text: &str) -> Result<Allowed> {
     let mut table = Allowed::new();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [_, name, .., uses] = cells.as_slice() else { continue };
-        let names = name.split(',').filter_map(|n| n.trim().strip_prefix('`')?.strip_suffix('`'));
+        let [_, name, .., uses] = cells.as_slice() else {
+            continue;
+        };
+        let names = name
+            .split(',')
+            .filter_map(|n| n.trim().strip_prefix('`')?.strip_suffix('`'));
         for name in names {
-            let uses = uses.split(',').map(str::trim).filter(|u| !u.is_empty() && *u != "–");
+            let uses = uses
+                .split(',')
+                .map(str::trim)
+                .filter(|u| !u.is_empty() && *u != "–");
             table.insert(name.to_owned(), uses.map(str::to_owned).collect());
         }
     }
@@ -74,11 +87,11 @@ mod tests {
     #[test]
     fn an_edge_outside_the_table_is_found() {
         let rows: String = (0..10).map(|n| format!("| 0 | `x{n}` | – | – |\n")).collect();
-        let table =
-            allowed(&format!("{rows}| 1 | `a` | things | x1 |\n| 4 | `b` | all | all |\n")).expect("a table");
-        let package = |name: &str, uses: &str, kind: Value| {
-            json!({"name": name, "dependencies": [{"name": uses, "kind": kind}]})
-        };
+        let table = allowed(&format!(
+            "{rows}| 1 | `a` | things | x1 |\n| 4 | `b` | all | all |\n"
+        ))
+        .expect("a table");
+        let package = |name: &str, uses: &str, kind: Value| json!({"name": name, "dependencies": [{"name": uses, "kind": kind}]});
         let metadata = json!({"packages": [
             package("coracle-a", "coracle-x1", Value::Null),
             package("coracle-a", "coracle-x2", Value::Null),
@@ -86,6 +99,9 @@ mod tests {
             package("b", "coracle-x2", Value::Null),
             package("coracle-new", "serde", Value::Null),
         ]});
-        assert_eq!(problems(&metadata, &table), ["a uses x2", "new is not in the table"]);
+        assert_eq!(
+            problems(&metadata, &table),
+            ["a uses x2", "new is not in the table"]
+        );
     }
 }

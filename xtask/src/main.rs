@@ -1,6 +1,7 @@
 //! Repository chores: `cargo xtask COMMAND`.
 
 mod crate_graph;
+mod protobuf;
 mod schema;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,7 @@ cargo xtask COMMAND
   bench NAME      measures a figure in a release build: up, idle, pod-start, endpoint, binary
   crate-graph     checks that crates only use what ARCHITECTURE.md allows
   schema DIR      regenerates the schema facts from api/openapi-spec/v3 of a Kubernetes source tree
+  protobuf DIR    regenerates the protobuf field numbers from staging/src/k8s.io of a Kubernetes source tree
   reference       regenerates docs/reference.md from the flags
 ";
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "test" => test(&rest),
         "crate-graph" => crate_graph::check(),
         "schema" => schema::run(&root(), &rest),
+        "protobuf" => protobuf::run(&root(), &rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -50,8 +53,14 @@ fn root() -> PathBuf {
 
 /// Runs a command to its end; a failure names it.
 fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    if status.success() { Ok(()) } else { bail!("{command:?}: {status}") }
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("{command:?}: {status}")
+    }
 }
 
 fn cargo() -> Command {
@@ -85,14 +94,20 @@ fn test(args: &[String]) -> Result<()> {
     command.args(["test", "--workspace"]).args(args);
     if !is_root()? {
         // Test programs make namespaces and containers; cargo itself stays the caller's.
-        let host = format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_"));
+        let host = format!(
+            "CARGO_TARGET_{}_RUNNER",
+            host_triple()?.to_uppercase().replace('-', "_")
+        );
         command.env(host, "sudo --preserve-env");
     }
     run(&mut command)
 }
 
 fn host_triple() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("rustc names no host")

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, DEFAULT_DATA_DIR};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -121,6 +121,6 @@ pub enum ImageCommand {
 #[derive(Args, Debug)]
 pub struct ImageStoreArgs {
     /// The cluster's directory
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/coracle")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
 }

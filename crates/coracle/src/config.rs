@@ -6,18 +6,18 @@ use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+/// Where a cluster lives unless it is told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/coracle";
+
 /// The flags of a cluster on this machine.
 #[derive(Args, Debug, Clone)]
 pub struct ClusterConfig {
     /// Where the cluster lives: store, certificates, images, pods
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/coracle")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
     /// Sockets, network namespaces and other things that a reboot ends
     #[arg(long, value_name = "DIR", default_value = "/run/coracle")]
     pub run_dir: PathBuf,
-    /// Pod logs, as the kubelet lays them out
-    #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
-    pub pod_log_dir: PathBuf,
     /// Kubeconfig to merge the context `coracle` into [default: $KUBECONFIG, else ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,

@@ -50,7 +50,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
-        Command::Up(_) | Command::Down(_) | Command::Demo(_) | Command::Status(_) => Ok(()),
+        Command::Up(args) => runtime()?.block_on(commands::up::run(args)),
+        Command::Down(_) | Command::Demo(_) | Command::Status(_) => Ok(()),
     }
 }
 

@@ -12,8 +12,6 @@ fn up(mut command: Command, directory: &std::path::Path, extra: &[&str]) -> Resu
         .arg(directory.join("data"))
         .arg("--run-dir")
         .arg(directory.join("run"))
-        .arg("--pod-log-dir")
-        .arg(directory.join("logs"))
         .arg("--kubeconfig")
         .arg(directory.join("kubeconfig"))
         .args(extra)

@@ -111,8 +111,6 @@ impl Cluster {
             .arg(directory.join("data"))
             .arg("--run-dir")
             .arg(directory.join("run"))
-            .arg("--pod-log-dir")
-            .arg(directory.join("logs"))
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(["--node-name", "node-1", "--node-ip", NODE_IP])

@@ -29,7 +29,7 @@ pub fn check(config: &ClusterConfig) -> Result<Preflight> {
     require_root()?;
     let node_ip = node_ip(config)?;
     let node_name = config.node_name()?;
-    let errors = coracle_meta::names::dns1123_subdomain(&node_name);
+    let errors = coracle_meta::names::is_dns1123_subdomain(&node_name);
     if let Some(error) = errors.first() {
         bail!("node name {node_name:?} is not valid: {error}");
     }
