@@ -21,7 +21,9 @@ use std::sync::LazyLock;
 /// The common beginning of all type names, left out of the table.
 pub const PREFIX: &str = "io.k8s.";
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| load::load(include_str!("table.txt")));
+const TEXT: &str = include_str!("table.txt");
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| load::load(TEXT));
 
 /// Everything in memory. Strings point into the binary.
 struct Table {
@@ -135,6 +137,14 @@ pub struct FieldRef {
     pub ty: TypeRef,
 }
 
+/// Changes when the table does (FNV-1a of its text, in hexadecimal).
+pub fn fingerprint() -> String {
+    let hash = TEXT.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016X}")
+}
+
 /// The type of a kind.
 pub fn lookup(gvk: &GroupVersionKind) -> Option<TypeRef> {
     let key = (gvk.group.as_str(), gvk.version.as_str(), gvk.kind.as_str());
@@ -227,6 +237,16 @@ impl TypeRef {
             required: field.required,
             ty: field.ty,
         })
+    }
+
+    /// What the field says of its list, if it says anything.
+    pub(crate) fn declared_list_kind(self) -> Option<ListKind<'static>> {
+        self.attributes().list
+    }
+
+    /// Whether the field, not its type, says that the object here is replaced as one.
+    pub(crate) fn is_declared_atomic(self) -> bool {
+        self.attributes().atomic
     }
 
     /// The type at a path of keys; lists are passed through to their elements.
