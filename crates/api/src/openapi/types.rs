@@ -6,7 +6,7 @@ use coracle_meta::patch::{ListKind, Schema};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// The types and all types that theirs fields refer to.
+/// The types and all types that their fields refer to.
 pub(super) fn closure(names: BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let mut all = BTreeSet::new();
     let mut open: Vec<&'static str> = names.into_iter().collect();
@@ -119,8 +119,8 @@ fn property(ty: TypeRef, form: Form) -> Value {
         }
         None => {}
     }
-    if ty.is_declared_atomic() {
-        extension("map-type", json!("atomic"));
+    if let Some(atomic) = ty.declared_atomic() {
+        extension("map-type", json!(if atomic { "atomic" } else { "granular" }));
     }
     let strategy = ty.strategy();
     let named = [

@@ -169,7 +169,7 @@ impl Loader {
             rest = after;
             match word.split_once('=').unwrap_or((word, "")) {
                 ("list", kind) => list = kind,
-                ("map", kind) => attributes.atomic = kind == "atomic",
+                ("map", kind) => attributes.atomic = Some(kind == "atomic"),
                 ("merge", key) => attributes.strategy.merge_key = Some(key),
                 ("patch", strategies) => {
                     let has = |s: &str| strategies.split(',').any(|strategy| strategy == s);

@@ -72,7 +72,8 @@ enum Expression {
 #[derive(Clone, PartialEq, Default)]
 struct Attributes {
     list: Option<ListKind<'static>>,
-    atomic: bool,
+    /// Whether the object is replaced as one; what a field says overrides its type.
+    atomic: Option<bool>,
     strategy: Strategy<'static>,
     default: Option<Value>,
 }
@@ -244,8 +245,8 @@ impl TypeRef {
         self.attributes().list
     }
 
-    /// Whether the field, not its type, says that the object here is replaced as one.
-    pub(crate) fn is_declared_atomic(self) -> bool {
+    /// Whether the object here is replaced as one, if the field says anything of it.
+    pub(crate) fn declared_atomic(self) -> Option<bool> {
         self.attributes().atomic
     }
 
@@ -325,7 +326,8 @@ impl Schema for TypeRef {
 
     fn is_atomic(self) -> bool {
         let opaque = matches!(self.shape(), Shape::Scalar(Scalar::Opaque | Scalar::Any));
-        opaque || self.attributes().atomic || self.named().is_some_and(|ty| ty.atomic)
+        let of_type = self.named().is_some_and(|ty| ty.atomic);
+        opaque || self.attributes().atomic.unwrap_or(of_type)
     }
 
     fn list_kind(self) -> ListKind<'static> {
