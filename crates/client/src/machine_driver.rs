@@ -145,18 +145,19 @@ mod tests {
                 reason: reason.to_owned(),
                 message: reason.to_owned(),
             };
+            let (refused, pods) = (std::mem::take(&mut self.refused), self.resources().remove(0));
             let keys = std::mem::take(&mut self.waiting).into_iter().enumerate();
             keys.map(|(index, key)| Step {
                 ticket: index as u64,
                 action: Action::CreateSubresource {
-                    resource: self.resources().remove(0),
+                    resource: pods.clone(),
                     key: key.clone(),
                     subresource: "binding",
                     object: json!({"kind": "Binding"}),
                 },
                 events: vec![event(&key, "Bound")],
             })
-            .chain((0..std::mem::take(&mut self.refused)).map(|_| Step {
+            .chain((0..refused).map(|_| Step {
                 ticket: 0,
                 action: event(&Key::new("ns", "someone"), "Refused"),
                 events: Vec::new(),
