@@ -139,12 +139,26 @@ pub fn content_type(headers: &HeaderMap) -> &str {
         .unwrap_or("application/json")
 }
 
+/// How a request body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
+}
+
 /// The encoding of a request body that is an object.
-pub fn input(headers: &HeaderMap) -> Result<Encoding, Status> {
+pub fn input(headers: &HeaderMap) -> Result<Input, Status> {
     match content_type(headers) {
-        "application/json" => Ok(Encoding::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
-        _ => Err(unsupported("application/json, application/yaml")),
+        "application/json" => Ok(Input::Json),
+        "application/yaml" => Ok(Input::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Input::Protobuf),
+        _ => Err(unsupported(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 

@@ -3,10 +3,12 @@
 use super::response;
 use crate::ApiServer;
 use crate::authz::{authorize, forbidden};
+use crate::negotiation;
 use crate::plugin::{AdmissionRequest, Decision, Operation, Reader};
 use crate::registry::call::{Call, Warnings};
+use crate::registry::decode;
 use crate::request::{Attributes, Body, UserInfo};
-use coracle_api::resources::by_gvr;
+use coracle_api::resources::{Verb, by_gvr};
 use coracle_meta::{GroupVersionKind, Status};
 use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
@@ -74,9 +76,10 @@ impl ApiServer {
                 self.admit_connection(&attributes, &resource.gvk())?;
             }
             let reader = self.registry.reader.clone();
+            let request = without_protobuf(request).await?;
             return connector.connect(attributes, request, reader).await;
         }
-        if attributes.subresource.is_empty() && !resource.is_stored() {
+        if attributes.subresource.is_empty() && !resource.is_stored() && !resource.has_verb(Verb::List) {
             // Reviews and bindings that nobody has plugged in.
             return Err(no_such_resource());
         }
@@ -115,6 +118,24 @@ impl ApiServer {
         }
         Ok(())
     }
+}
+
+/// Connectors read JSON; Go clients send protobuf.
+async fn without_protobuf(request: Request<Body>) -> Result<Request<Body>, Status> {
+    if negotiation::content_type(request.headers()) != "application/vnd.kubernetes.protobuf" {
+        return Ok(request);
+    }
+    let (mut parts, body) = request.into_parts();
+    let bytes = super::body::read(body).await?;
+    parts
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if bytes.is_empty() {
+        return Ok(Request::from_parts(parts, super::body::full(bytes)));
+    }
+    let json = decode::protobuf_to_json(&bytes)?;
+    Ok(Request::from_parts(parts, super::body::full(json)))
 }
 
 /// Objects in namespaces are made and named there only; others nowhere in a namespace.

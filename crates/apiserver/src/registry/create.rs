@@ -24,7 +24,6 @@ impl Registry {
         mut object: Value,
         options: &WriteOptions,
     ) -> Result<Content, Status> {
-        let facts = call.strategy.facts();
         metadata::wipe(&mut object);
         metadata::place(&mut object, call.resource.namespaced, call.namespace())?;
         if call.resource.namespaced && call.namespace().is_empty() {
@@ -40,11 +39,6 @@ impl Registry {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        debug_assert_eq!(
-            facts.namespaced, call.resource.namespaced,
-            "{}",
-            call.resource.kind
-        );
         if metadata::dedup_owners(&mut object) {
             call.warnings.add(DUPLICATE_OWNERS);
         }
@@ -67,7 +61,9 @@ impl Registry {
         let now = Timestamp::now();
         metadata::fill(&mut object, now);
         metadata::name_from_prefix(&mut object);
-        managed_fields::on_write(call, None, &mut object, options, now);
+        if !options.apply {
+            managed_fields::track(call, None, &mut object, options, now);
+        }
 
         let (gvk, raw) = (call.resource.storage_gvk(), Value::Null);
         let request = admit::request(

@@ -4,7 +4,8 @@
 use super::call::Call;
 use super::conversion;
 use super::options::FieldValidation;
-use crate::negotiation::{self, Encoding};
+use crate::negotiation::{self, Input};
+use coracle_api::protobuf;
 use coracle_api::schema::{self, Decoded};
 use coracle_meta::gvk::split_api_version;
 use coracle_meta::{GroupVersionKind, Status};
@@ -36,10 +37,22 @@ pub(crate) fn typed(
 ) -> Result<Value, Status> {
     let json;
     let bytes = match negotiation::input(&call.headers)? {
-        Encoding::Json => body,
-        Encoding::Yaml => {
+        Input::Json => body,
+        Input::Yaml => {
             json = yaml_to_json(body).map_err(|error| unrecognised(body, &gvk.kind, &error))?;
             &json[..]
+        }
+        Input::Protobuf => {
+            let unknown = protobuf::open(body).map_err(|error| unrecognised(body, &gvk.kind, &error))?;
+            let meta = TypeMeta {
+                api_version: Some(unknown.api_version.to_owned()),
+                kind: Some(unknown.kind.to_owned()),
+            };
+            check_kind(&meta, gvk)?;
+            let object = unknown
+                .decode(gvk)
+                .map_err(|error| unrecognised(body, &gvk.kind, &error))?;
+            return patched(call, &object, gvk, validation);
         }
     };
     let meta: TypeMeta =
@@ -100,23 +113,35 @@ pub(crate) fn to_storage(call: &Call, object: Value) -> Value {
     object
 }
 
-/// A body of options, in JSON or YAML, unchecked but for being an object.
-pub(crate) fn options(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
-    let json;
-    let bytes = match negotiation::input(headers)? {
-        Encoding::Json => body,
-        Encoding::Yaml => {
-            json = yaml_to_json(body).map_err(|error| Status::bad_request(error.to_string()))?;
-            &json[..]
-        }
+/// A body of `DeleteOptions`.
+pub(crate) fn delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    let parsed = match negotiation::input(headers)? {
+        Input::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
+        Input::Yaml => yaml_to_json(body)
+            .and_then(|json| Ok(serde_json::from_slice(&json)?))
+            .map_err(|error| error.to_string()),
+        Input::Protobuf => protobuf::open(body)
+            .and_then(|unknown| unknown.decode(&GroupVersionKind::new("", "v1", "DeleteOptions")))
+            .map_err(|error| error.to_string()),
     };
-    match serde_json::from_slice(bytes) {
+    match parsed {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(Status::bad_request(
             "decoded object cannot be converted to DeleteOptions",
         )),
-        Err(error) => Err(Status::bad_request(error.to_string())),
+        Err(error) => Err(Status::bad_request(error)),
     }
+}
+
+/// A body in protobuf as JSON, for those who read JSON only.
+pub(crate) fn protobuf_to_json(body: &[u8]) -> Result<Vec<u8>, Status> {
+    let refuse = |error: protobuf::ProtobufError| Status::bad_request(error.to_string());
+    let unknown = protobuf::open(body).map_err(refuse)?;
+    let gvk = GroupVersionKind::from_api_version(unknown.api_version, unknown.kind);
+    let mut object = unknown.decode(&gvk).map_err(refuse)?;
+    object["apiVersion"] = unknown.api_version.into();
+    object["kind"] = unknown.kind.into();
+    Ok(object.to_string().into_bytes())
 }
 
 /// YAML as JSON text; of a repeated key the last value wins.

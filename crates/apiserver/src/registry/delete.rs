@@ -187,5 +187,5 @@ fn answer(call: &Call, last: &Arc<Object>, old: &Value) -> Content {
         uid: old.uid().to_owned(),
         ..StatusDetails::default()
     });
-    Content::Status(status)
+    Content::Status(status.into())
 }

@@ -57,7 +57,8 @@ pub(crate) async fn run(store: Store) {
                 }
                 () = tokio::time::sleep_until(due) => {
                     let now = Instant::now();
-                    while let Some(expiry) = queue.pop_front_if(|expiry| expiry.at <= now) {
+                    while queue.front().is_some_and(|expiry| expiry.at <= now) {
+                        let Some(expiry) = queue.pop_front() else { break };
                         let key = key(resource, &expiry.namespace, &expiry.name);
                         match store.delete(key, expiry.revision, durability(resource)).await {
                             Ok(_) | Err(WriteError::NotFound | WriteError::Conflict(_)) => {}

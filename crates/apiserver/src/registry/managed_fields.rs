@@ -1,24 +1,49 @@
 //! `metadata.managedFields`: who wrote what. Upstream: `k8s.io/apimachinery/pkg/util/managedfields`.
 
 use super::call::Call;
-use super::metadata::metadata_mut;
 use super::options::WriteOptions;
+use coracle_api::schema;
+use coracle_meta::patch::apply::{self, Writer};
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// Brings the managed fields of a written object up to date.
-pub(crate) fn on_write(
+/// What a write of the whole object cannot change.
+const NOT_WHOLE: &[&[&str]] = &[&["status"]];
+/// What a write of the status cannot change.
+const NOT_STATUS: &[&[&str]] = &[&["spec"], &["metadata", "labels"]];
+
+/// Records in the written object (in its storage version) what an ordinary write changes of the stored one.
+pub(crate) fn track(
     call: &Call,
     old: Option<&Value>,
     object: &mut Value,
     options: &WriteOptions,
     now: Timestamp,
 ) {
-    let _ = (call, options, now);
-    let kept = old.and_then(|old| old["metadata"].get("managedFields")).cloned();
-    let metadata = metadata_mut(object);
-    match kept {
-        Some(managed) => metadata.insert("managedFields".to_owned(), managed),
-        None => metadata.remove("managedFields"),
-    };
+    let gvk = call.resource.storage_gvk();
+    if let Some(ty) = schema::lookup(&gvk) {
+        let api_version = gvk.api_version();
+        apply::track(ty, old, object, &writer(call, options, &api_version, now));
+    }
+}
+
+/// Who makes this request.
+pub(crate) fn writer<'a>(
+    call: &'a Call,
+    options: &'a WriteOptions,
+    api_version: &'a str,
+    now: Timestamp,
+) -> Writer<'a> {
+    let subresource = &call.attributes.subresource;
+    Writer {
+        manager: &options.field_manager,
+        subresource,
+        api_version,
+        ignored: match subresource.as_str() {
+            "" if call.strategy.facts().status => NOT_WHOLE,
+            "status" => NOT_STATUS,
+            _ => &[],
+        },
+        now,
+    }
 }

@@ -6,7 +6,7 @@ pub(crate) mod call;
 mod conversion;
 pub mod core;
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 mod deletion;
 pub(crate) mod event_ttl;
@@ -22,8 +22,9 @@ pub(crate) mod selection;
 mod subresource;
 mod update;
 
+use crate::config::Config;
 use crate::http::body;
-use crate::plugin::{Admission, Reader};
+use crate::plugin::{Authorizer, Reader};
 use crate::request::Body;
 use crate::watch;
 use admit::Chain;
@@ -42,16 +43,18 @@ use update::Part;
 pub(crate) struct Registry {
     pub(crate) store: Store,
     pub(crate) reader: Arc<StoreReader>,
+    authorizers: Vec<Arc<dyn Authorizer>>,
     admission: Chain,
     stopping: Receiver<bool>,
 }
 
 impl Registry {
-    pub(crate) fn new(store: Store, admission: Vec<Arc<dyn Admission>>, stopping: Receiver<bool>) -> Self {
+    pub(crate) fn new(config: &Config, store: Store, stopping: Receiver<bool>) -> Self {
         let reader = Arc::new(StoreReader(store.clone()));
         Self {
             store,
-            admission: Chain::new(admission, reader.clone() as Arc<dyn Reader>),
+            authorizers: config.authorizers.clone(),
+            admission: Chain::new(config.admission.clone(), reader.clone() as Arc<dyn Reader>),
             reader,
             stopping,
         }
@@ -64,6 +67,13 @@ impl Registry {
             call.warnings.add(warning);
         }
         let whole = call.attributes.subresource.is_empty();
+        if !call.resource.is_stored() {
+            let content = match call.attributes.verb.as_str() {
+                "list" => core::component_status::list(),
+                _ => core::component_status::get(&call)?,
+            };
+            return Ok(Renderer::new(&call)?.respond(StatusCode::OK, content));
+        }
         match call.attributes.verb.as_str() {
             "watch" => {
                 let options = ListOptions::parse(&call.uri, true)?;
@@ -138,7 +148,7 @@ impl Registry {
 
 fn delete_options(call: &Call, body: &[u8]) -> Result<DeleteOptions, Status> {
     let body = (!body.is_empty())
-        .then(|| decode::options(&call.headers, body))
+        .then(|| decode::delete_options(&call.headers, body))
         .transpose()?;
     DeleteOptions::parse(body, &call.uri)
 }

@@ -1,11 +1,15 @@
 //! The query parameters and bodies that say how a request is meant.
 //! Upstream: `metav1.ListOptions`, `CreateOptions`, `DeleteOptions` and their validation.
 
+use crate::negotiation;
 use crate::request::{query_pairs, query_value};
 use coracle_meta::field::{FieldError, FieldPath};
 use coracle_meta::{FieldSelector, Selector, Status};
 use http::{HeaderMap, Uri, header};
 use serde_json::Value;
+
+/// The media type of server-side apply.
+pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// What to do about unknown and duplicate fields. Upstream: `fieldValidation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,9 @@ pub struct WriteOptions {
     pub field_manager: String,
     /// See [`FieldValidation`].
     pub field_validation: FieldValidation,
-    /// Server-side apply takes fields away from other managers.
+    /// The body is a configuration to apply.
+    pub apply: bool,
+    /// Apply takes fields away from other managers.
     pub force: bool,
 }
 
@@ -52,6 +58,19 @@ impl WriteOptions {
             }
         };
         let field_manager = query_value(uri, "fieldManager").unwrap_or_default();
+        let apply = negotiation::content_type(headers) == APPLY_PATCH;
+        let force = query_value(uri, "force");
+        if apply && field_manager.is_empty() {
+            let path = FieldPath::new("fieldManager");
+            errors.push(FieldError::required(&path, "is required for apply patch"));
+        }
+        if !apply && force.is_some() && kind == "PatchOptions" {
+            let path = FieldPath::new("force");
+            errors.push(FieldError::forbidden(
+                &path,
+                "may not be specified for non-apply patch",
+            ));
+        }
         if field_manager.len() > 128 {
             errors.push(FieldError::too_long(&FieldPath::new("fieldManager"), 128));
         }
@@ -66,7 +85,8 @@ impl WriteOptions {
                 field_manager
             },
             field_validation,
-            force: query_value(uri, "force").is_some_and(|value| is_true(&value)),
+            apply,
+            force: force.is_some_and(|value| is_true(&value)),
         })
     }
 }

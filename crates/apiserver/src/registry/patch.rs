@@ -1,18 +1,21 @@
 //! PATCH. Upstream: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`.
 
 use super::call::Call;
+use super::options::APPLY_PATCH;
 use super::render::Content;
 use super::update::Part;
-use super::{Registry, conversion, decode};
+use super::{Registry, conversion, decode, managed_fields};
 use crate::negotiation::{content_type, unsupported};
 use coracle_api::schema;
+use coracle_meta::patch::apply::{self, Writer};
 use coracle_meta::patch::{json, merge, strategic};
 use coracle_meta::{GroupVersionKind, Status};
 use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use serde_json::Value;
 
-const ACCEPTED: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+     application/apply-patch+yaml";
 
 /// A patch that has been read and not yet applied.
 pub(crate) enum Patch {
@@ -22,11 +25,21 @@ pub(crate) enum Patch {
     Merge(Value),
     /// Kubernetes' own, which knows how lists merge.
     Strategic(Value),
+    /// A configuration: server-side apply.
+    Apply(Value),
 }
 
 impl Patch {
     /// Reads a body by its content type.
     pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Status> {
+        if content_type(headers) == APPLY_PATCH {
+            let refuse =
+                |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {error}"));
+            let json = decode::yaml_to_json(body).map_err(|error| refuse(&error))?;
+            return serde_json::from_slice(&json)
+                .map(Self::Apply)
+                .map_err(|error| refuse(&error));
+        }
         let variant = match content_type(headers) {
             "application/json-patch+json" => Self::Json,
             "application/merge-patch+json" => Self::Merge,
@@ -38,21 +51,33 @@ impl Patch {
         Ok(variant(value))
     }
 
-    /// The patched object; `gvk` is its kind.
-    pub fn apply_to(&self, object: &Value, gvk: &GroupVersionKind) -> Result<Value, Status> {
+    /// The patched object, which is of this kind; without an object only a configuration can be applied.
+    pub fn apply_to(
+        &self,
+        object: Option<&Value>,
+        gvk: &GroupVersionKind,
+        writer: &Writer,
+        force: bool,
+    ) -> Result<Option<Value>, Status> {
+        let ty = schema::lookup(gvk).ok_or_else(|| unsupported(ACCEPTED))?;
+        if let Self::Apply(config) = self {
+            let applied = apply::apply(ty, object, config, writer, force);
+            return applied.map(Some).map_err(|error| error.status());
+        }
+        let Some(object) = object else {
+            return Ok(None);
+        };
         let mut object = object.clone();
         match self {
             Self::Json(patch) => json::apply(&mut object, patch).map_err(|error| json_failure(&error))?,
             Self::Merge(patch) => merge::apply(&mut object, patch),
             Self::Strategic(patch) => {
-                let Some(ty) = schema::lookup(gvk) else {
-                    return Err(unsupported(ACCEPTED));
-                };
                 strategic::apply(ty, &mut object, patch)
                     .map_err(|error| Status::bad_request(error.to_string()))?;
             }
+            Self::Apply(_) => {}
         }
-        Ok(object)
+        Ok(Some(object))
     }
 }
 
@@ -83,15 +108,26 @@ impl Registry {
         let options = call.write_options()?;
         let patch = Patch::parse(&call.headers, body)?;
         let gvk = call.gvk();
+        let api_version = gvk.api_version();
+        let writer = managed_fields::writer(call, &options, &api_version, Timestamp::now());
         let change = |old: Option<&Value>| {
-            let old = old.ok_or_else(|| call.not_found())?;
             // The patch is written against the version of the request, whatever is stored.
-            let current = conversion::from_storage(call.resource, old.clone());
-            let patched = patch.apply_to(&current, &gvk)?;
+            let current = old.map(|old| conversion::from_storage(call.resource, old.clone()));
+            let patched = patch
+                .apply_to(current.as_ref(), &gvk, &writer, options.force)?
+                .ok_or_else(|| call.not_found())?;
             let object = decode::patched(call, &patched, &gvk, options.field_validation)?;
             Ok(decode::to_storage(call, object))
         };
-        let (content, _) = self.update(call, part, false, &options, &change).await?;
-        Ok((StatusCode::OK, content))
+        let create = options.apply && call.attributes.subresource.is_empty();
+        let (content, created) = self.update(call, part, create, &options, &change).await?;
+        Ok((
+            if created {
+                StatusCode::CREATED
+            } else {
+                StatusCode::OK
+            },
+            content,
+        ))
     }
 }

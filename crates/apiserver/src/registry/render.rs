@@ -34,7 +34,7 @@ pub(crate) enum Content {
     /// Several objects.
     List(List),
     /// No object.
-    Status(Status),
+    Status(Box<Status>),
     /// An object of another kind, such as a `Scale`, in its final form.
     Other(Value),
 }
@@ -79,7 +79,7 @@ impl Renderer {
     pub fn respond(self, code: StatusCode, content: Content) -> Response<Body> {
         let bytes: Bytes = match content {
             Content::List(list) => return self.list(list),
-            Content::Status(status) => return self.encoded(code, &status),
+            Content::Status(status) => return self.encoded(code, &*status),
             Content::Other(value) => return self.encoded(code, &value),
             Content::Stored(object) if self.is_verbatim() => object.bytes().clone(),
             Content::Stored(object) => self.one(&parse(&object)).into(),

@@ -4,12 +4,13 @@
 use super::call::Call;
 use super::render::Content;
 use super::update::Part;
-use super::{Registry, decode, patch};
+use super::{Registry, decode, managed_fields, patch};
 use coracle_api::resources::ApiResource;
 use coracle_meta::field::{FieldError, FieldPath};
 use coracle_meta::object::ObjectExt;
 use coracle_meta::{GroupVersionKind, Selector, Status};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 impl Registry {
@@ -25,6 +26,7 @@ impl Registry {
         }
         let options = call.write_options()?;
         let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
+        let writer = managed_fields::writer(call, &options, "autoscaling/v1", Timestamp::now());
         let put = match verb {
             "update" => Some(decode::typed(call, body, &gvk, options.field_validation)?),
             _ => None,
@@ -38,7 +40,10 @@ impl Registry {
             let scale = match (&put, &patch) {
                 (Some(scale), _) => scale.clone(),
                 (None, Some(patch)) => {
-                    let patched = patch.apply_to(&scale_of(call.resource, old), &gvk)?;
+                    let current = scale_of(call.resource, old);
+                    let patched = patch
+                        .apply_to(Some(&current), &gvk, &writer, options.force)?
+                        .ok_or_else(|| call.not_found())?;
                     decode::patched(call, &patched, &gvk, options.field_validation)?
                 }
                 (None, None) => return Err(crate::http::no_such_resource()),
@@ -67,9 +72,8 @@ fn scaled(scale: &Value, old: &Value) -> Result<Value, Status> {
     object["spec"]["replicas"] = replicas.into();
     for key in ["uid", "resourceVersion"] {
         // What the client leaves out, it does not insist on.
-        match scale.str_at(&["metadata", key]) {
-            Some(value) => object["metadata"][key] = value.into(),
-            None => {}
+        if let Some(value) = scale.str_at(&["metadata", key]) {
+            object["metadata"][key] = value.into();
         }
     }
     if !scale.name().is_empty() {

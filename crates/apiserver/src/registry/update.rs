@@ -7,10 +7,12 @@ use super::object::{draft, durability, key, parse};
 use super::options::WriteOptions;
 use super::render::Content;
 use super::{Registry, managed_fields, metadata};
-use crate::plugin::Operation;
+use crate::authz::{authorize, forbidden};
+use crate::plugin::{Decision, Operation};
 use coracle_meta::Status;
 use coracle_meta::field::{FieldError, FieldPath};
 use coracle_meta::object::ObjectExt;
+use coracle_meta::patch::apply::ignore_times;
 use coracle_store::{Expected, Object, WriteError};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -56,6 +58,14 @@ impl Registry {
                 }
                 let mut object = change(None)?;
                 check_name(call, &mut object)?;
+                self.authorize_create(call)?;
+                if !object.uid().is_empty() {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                        object.uid()
+                    );
+                    return Err(Status::conflict(&call.group_resource(), object.name(), why));
+                }
                 metadata::set(&mut object, "resourceVersion", "");
                 return Ok((self.create(call, object, options).await?, true));
             };
@@ -68,6 +78,16 @@ impl Registry {
             &call.attributes.name,
             MODIFIED,
         ))
+    }
+
+    /// Who may only change objects must not make them in this way.
+    fn authorize_create(&self, call: &Call) -> Result<(), Status> {
+        let mut attributes = call.attributes.clone();
+        attributes.verb = "create".to_owned();
+        match authorize(&self.authorizers, &attributes, &*self.reader) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
+        }
     }
 
     /// `None` when another write came first.
@@ -94,7 +114,9 @@ impl Registry {
         if metadata::dedup_owners(&mut object) {
             call.warnings.add(DUPLICATE_OWNERS);
         }
-        managed_fields::on_write(call, Some(&old), &mut object, options, now);
+        if !options.apply {
+            managed_fields::track(call, Some(&old), &mut object, options, now);
+        }
 
         let (gvk, raw) = (call.resource.storage_gvk(), Value::Null);
         let request = admit::request(
@@ -120,6 +142,7 @@ impl Registry {
             }
             call.warnings.extend(call.strategy.warnings(object, Some(&old)));
             admitted.validate(call)?;
+            ignore_times(&old, admitted.object());
             self.commit(call, stored, &old, admitted.object(), options).await
         }
         .await;

@@ -31,7 +31,7 @@ impl Registry {
             .await?;
         let mut status = Status::success();
         status.code = StatusCode::CREATED.as_u16();
-        Ok((StatusCode::CREATED, Content::Status(status)))
+        Ok((StatusCode::CREATED, Content::Status(status.into())))
     }
 }
 

@@ -46,7 +46,7 @@ impl Registry {
         self.delete(call, &options).await?;
         let mut status = Status::success();
         status.code = StatusCode::CREATED.as_u16();
-        Ok((StatusCode::CREATED, Content::Status(status)))
+        Ok((StatusCode::CREATED, Content::Status(status.into())))
     }
 
     /// Takes one disruption from the pod's budget, where it has one.

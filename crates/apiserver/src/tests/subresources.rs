@@ -1,0 +1,135 @@
+//! status, scale, binding, eviction.
+
+use super::*;
+
+#[tokio::test]
+async fn status_and_spec_are_written_apart() {
+    let server = server();
+    let mut object = replica_set("a");
+    object["status"] = json!({ "replicas": 7 });
+    let made = server.post(REPLICA_SETS, object).await.ok();
+    assert_ne!(made["status"]["replicas"], 7);
+    let mut both = made.clone();
+    both["spec"]["replicas"] = 5.into();
+    both["status"] = json!({ "replicas": 1, "observedGeneration": 1 });
+    let status = server.put(&format!("{REPLICA_SETS}/a/status"), both).await.ok();
+    assert_eq!(
+        (&status["spec"]["replicas"], &status["status"]["replicas"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(status["metadata"]["generation"], 1);
+    let patch = json!({ "spec": { "replicas": 9 }, "status": { "replicas": 8 } });
+    let spec = server
+        .patch(&format!("{REPLICA_SETS}/a"), "merge-patch", patch)
+        .await
+        .ok();
+    assert_eq!(
+        (&spec["spec"]["replicas"], &spec["status"]["replicas"]),
+        (&json!(9), &json!(1))
+    );
+    assert_eq!(server.get(&format!("{REPLICA_SETS}/a/status")).await.ok(), spec);
+}
+
+#[tokio::test]
+async fn scale_is_a_view() {
+    let server = server();
+    server.post(REPLICA_SETS, replica_set("a")).await.ok();
+    let path = format!("{REPLICA_SETS}/a/scale");
+    let mut scale = server.get(&path).await.ok();
+    assert_eq!(scale["kind"], "Scale");
+    assert_eq!(scale["spec"]["replicas"], 2);
+    assert_eq!(scale["status"]["selector"], "app=a");
+    scale["spec"]["replicas"] = 6.into();
+    let scaled = server.put(&path, scale.clone()).await.ok();
+    assert_eq!(scaled["spec"]["replicas"], 6);
+    assert_eq!(server.put(&path, scale).await.code, 409, "the revision has moved");
+    server
+        .patch(&path, "merge-patch", json!({ "spec": { "replicas": 1 } }))
+        .await
+        .ok();
+    assert_eq!(
+        server.get(&format!("{REPLICA_SETS}/a")).await.ok()["spec"]["replicas"],
+        1
+    );
+    assert_eq!(
+        server
+            .patch(&path, "merge-patch", json!({ "spec": { "replicas": -1 } }))
+            .await
+            .refused()
+            .0,
+        422
+    );
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let server = server();
+    server.post(PODS, pod("a")).await.ok();
+    let path = format!("{PODS}/a/binding");
+    let binding =
+        |node: &str| json!({ "metadata": { "name": "a" }, "target": { "kind": "Node", "name": node } });
+    let answer = server.post(&path, binding("n")).await;
+    assert_eq!(answer.code, 201);
+    assert_eq!(answer.ok()["status"], "Success");
+    let bound = server.get(&format!("{PODS}/a")).await.ok();
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    let (code, message) = server.post(&path, binding("m")).await.refused();
+    assert_eq!(code, 409);
+    assert!(
+        message.ends_with("pod a is already assigned to node \"n\""),
+        "{message}"
+    );
+    let on_node = server
+        .get("/api/v1/pods?fieldSelector=spec.nodeName=n")
+        .await
+        .ok();
+    assert_eq!(names(&on_node), ["a"]);
+}
+
+#[tokio::test]
+async fn eviction_asks_the_budget() {
+    let server = server();
+    server.post(PODS, pod("a")).await.ok();
+    let running =
+        json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] } });
+    server
+        .patch(&format!("{PODS}/a/status"), "merge-patch", running)
+        .await
+        .ok();
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({
+        "metadata": { "name": "b" },
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "a" } } }
+    });
+    server.post(budgets, budget).await.ok();
+    let status = |allowed: i64| {
+        json!({ "status": {
+        "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1, "observedGeneration": 1 } })
+    };
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "a" } });
+    let path = format!("{PODS}/a/eviction");
+    server
+        .patch(&format!("{budgets}/b/status"), "merge-patch", status(0))
+        .await
+        .ok();
+    let refused = server.post(&path, eviction.clone()).await;
+    assert_eq!(refused.body["details"]["causes"][0]["reason"], "DisruptionBudget");
+    assert_eq!(
+        refused.refused(),
+        (
+            429,
+            "Cannot evict pod as it would violate the pod's disruption budget.".into()
+        )
+    );
+    server
+        .patch(&format!("{budgets}/b/status"), "merge-patch", status(1))
+        .await
+        .ok();
+    assert_eq!(server.post(&path, eviction).await.code, 201);
+    assert_eq!(server.get(&format!("{PODS}/a")).await.code, 404);
+    assert_eq!(
+        server.get(&format!("{budgets}/b")).await.ok()["status"]["disruptionsAllowed"],
+        0
+    );
+}
