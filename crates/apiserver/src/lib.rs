@@ -1,6 +1,7 @@
 //! The Kubernetes API server: HTTP, authentication, authorisation, admission, the generic registry, discovery.
 //! Upstream: `k8s.io/apiserver`, `pkg/controlplane`.
 
+pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -48,7 +49,7 @@ impl ApiServer {
     pub fn new(config: Config, store: Store) -> Self {
         let (stopping, receiver) = tokio::sync::watch::channel(false);
         Self {
-            registry: Arc::new(Registry::new(store, config.admission.clone(), receiver)),
+            registry: Arc::new(Registry::new(&config, store, receiver)),
             discovery: discovery::Documents::new(),
             metrics: metrics::Metrics::default(),
             stopping,
