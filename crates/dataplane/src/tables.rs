@@ -174,13 +174,19 @@ impl Tables {
         }
     }
 
+    /// The Service that a slice belongs to; none if it is not for this proxy.
+    pub fn service_of(slice: &EndpointSlice) -> Option<ServiceKey> {
+        let namespace = slice.metadata.namespace.as_ref()?;
+        endpoint_slice::service_name(slice).map(|name| ServiceKey::new(namespace, name))
+    }
+
     /// Adds or updates an EndpointSlice.
     pub fn set_slice(&mut self, slice: EndpointSlice) {
         let (Some(namespace), Some(name)) = (&slice.metadata.namespace, &slice.metadata.name) else {
             return;
         };
         let id = (namespace.clone(), name.clone());
-        let service = endpoint_slice::service_name(&slice).map(|service| ServiceKey::new(namespace, service));
+        let service = Self::service_of(&slice);
         if self.slice_services.get(&id) != service.as_ref() {
             self.remove_slice(&id.0, &id.1);
         }

@@ -4,6 +4,7 @@
 //! executes a program. Every function works on the network namespace of the calling thread unless it says otherwise.
 
 pub mod conntrack;
+pub mod grace_period;
 pub mod netlink;
 pub mod netns;
 pub mod nftables;
@@ -36,6 +37,11 @@ impl Error {
     /// The kernel's error number, if the kernel refused.
     pub fn errno(&self) -> Option<rustix::io::Errno> {
         rustix::io::Errno::from_io_error(&self.cause.error)
+    }
+
+    /// Whether the kernel refused because the caller may not do this, or somebody else owns it.
+    pub fn is_not_permitted(&self) -> bool {
+        self.is(rustix::io::Errno::PERM)
     }
 
     /// Whether the kernel refused with this error number.

@@ -117,6 +117,8 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Reach.
     pub scope: Scope,
+    /// Largest packet, in bytes, where it is less than what the device takes.
+    pub mtu: Option<u32>,
 }
 
 /// A socket for these requests, bound to the namespace it was opened in.
@@ -174,6 +176,17 @@ impl Rtnetlink {
             Err(error) if error.is(Errno::NODEV) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The device of this name; `ENODEV` if there is none.
+    pub fn require_link(&mut self, name: &str) -> Result<Link> {
+        self.link(name)?
+            .ok_or_else(|| Error::new(format!("look up the network device {name}"), Errno::NODEV))
+    }
+
+    /// The index of the loopback device, which every namespace has.
+    pub fn loopback(&mut self) -> Result<u32> {
+        Ok(self.require_link("lo")?.index)
     }
 
     /// Creates a pair of devices; fails with `EEXIST` if the name is taken. Both are down.
@@ -412,6 +425,8 @@ fn route_body(m: &mut Messages, route: &Route) {
     const OUTPUT: u16 = 4;
     const GATEWAY: u16 = 5;
     const PREFERRED_SOURCE: u16 = 7;
+    const METRICS: u16 = 8;
+    const METRIC_MTU: u16 = 2;
     m.attribute(DESTINATION, &octets(route.destination.0));
     m.ne32(OUTPUT, route.link);
     if let Some(gateway) = route.gateway {
@@ -419,6 +434,9 @@ fn route_body(m: &mut Messages, route: &Route) {
     }
     if let Some(source) = route.source {
         m.attribute(PREFERRED_SOURCE, &octets(source));
+    }
+    if let Some(mtu) = route.mtu {
+        m.nest(METRICS, |m| m.ne32(METRIC_MTU, mtu));
     }
 }
 
@@ -441,14 +459,4 @@ pub(crate) fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
         return Some(octets.into());
     }
     Some(<[u8; 16]>::try_from(bytes).ok()?.into())
-}
-
-impl Rtnetlink {
-    /// The index of the loopback device, which every namespace has.
-    pub fn loopback(&mut self) -> Result<u32> {
-        match self.link("lo")? {
-            Some(link) => Ok(link.index),
-            None => Err(Error::new("find the loopback device", Errno::NODEV)),
-        }
-    }
 }

@@ -133,6 +133,16 @@ impl Batch {
         self.operations.is_empty()
     }
 
+    /// A number that tells batches with different content apart (FNV-1a of the messages).
+    pub fn fingerprint(&self) -> u64 {
+        self.messages
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+    }
+
     pub(crate) fn finish(mut self) -> (Messages, Vec<(u32, String)>) {
         self.messages.message(BATCH_END, REQUEST, &BATCH_HEADER, |_| ());
         (self.messages, self.operations)
