@@ -4,6 +4,7 @@
 use super::claims::{Bound, Claims, ObjectRef};
 use super::keys::Keys;
 use super::username;
+use crate::admission::node_restriction::check_token_request;
 use crate::ephemeral;
 use crate::plugin::{Connector, Reader};
 use crate::request::{Attributes, Body};
@@ -49,6 +50,7 @@ impl TokenRequests {
         let Attributes { namespace, name, .. } = attributes;
         let accounts = GroupResource::new("", "serviceaccounts");
         check_metadata(&request, namespace, name)?;
+        check_token_request(attributes, &request, reader)?;
         let account = reader
             .get(&accounts, namespace, name)
             .ok_or_else(|| Status::not_found(&accounts, name))?;
