@@ -153,6 +153,7 @@ impl Attributes {
         }
         // A list of one name is a request for that name: what lets a role restricted to it allow the list.
         if info.name.is_empty()
+            && matches!(info.verb.as_str(), "list" | "watch")
             && let Some(name) = info.field_selector.split(',').find_map(exact_name)
         {
             info.name = name.to_owned();

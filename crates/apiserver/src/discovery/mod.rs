@@ -4,6 +4,7 @@
 mod aggregated;
 mod groups;
 mod health;
+mod openapi;
 
 use crate::ApiServer;
 use crate::http::{no_such_resource, response};
@@ -109,6 +110,7 @@ impl ApiServer {
             "/healthz" | "/livez" | "/readyz" => {
                 Ok(health::answer(path, request.uri(), &self.registry.store))
             }
+            _ if path.starts_with("/openapi/") => openapi::answer(path, request.uri(), request.headers()),
             "/metrics" => {
                 let text = self.metrics.text(&self.registry.store);
                 let bytes = Bytes::from(text);

@@ -68,11 +68,11 @@ pub fn name_from_prefix(object: &mut Value) {
     }
 }
 
-/// The object lives where the request says; another namespace is an error.
+/// The object lives where the request says; another namespace is an error, but for objects that live in none.
 pub fn place(object: &mut Value, namespaced: bool, namespace: &str) -> Result<(), Status> {
     let wanted = if namespaced { namespace } else { "" };
     let found = object.namespace();
-    if !found.is_empty() && found != wanted {
+    if !found.is_empty() && !wanted.is_empty() && found != wanted {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
