@@ -81,7 +81,9 @@ fn facts_of_patches() {
         .at(&["spec", "selector"])
         .expect("field");
     assert!(selector.is_atomic());
-    let claim = ty("v1", "PersistentVolume").at(&["spec", "claimRef"]).expect("field");
+    let claim = ty("v1", "PersistentVolume")
+        .at(&["spec", "claimRef"])
+        .expect("field");
     assert!(!claim.is_atomic(), "the field overrides its type");
     let strategy = ty("apps/v1", "Deployment")
         .at(&["spec", "strategy"])

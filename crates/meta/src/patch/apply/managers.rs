@@ -192,7 +192,7 @@ pub(super) fn cap(managers: &mut Managers) {
         if let Some(owned) = managers.remove(&id)
             && let Some(ancient) = managers.get_mut(&bucket)
         {
-            ancient.fields = ancient.fields.union(&owned.fields);
+            ancient.fields.extend(&owned.fields);
             // The younger of the two times.
             ancient.time = owned.time;
             count -= 1;

@@ -108,10 +108,16 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
+    /// The fields that the new object sets, and those that it no longer has.
+    pub(super) fn into_changed_and_removed(mut self) -> (Set, Set) {
+        self.added.extend(&self.modified);
+        (self.added, self.removed)
+    }
+
     /// Forgets fields, and all below them.
     pub(super) fn without(mut self, fields: &Set) -> Self {
         for set in [&mut self.removed, &mut self.modified, &mut self.added] {
-            *set = set.recursive_difference(fields);
+            set.subtract_recursively(fields);
         }
         self
     }
@@ -136,6 +142,9 @@ fn compare_at<S: Schema>(
     path: &mut Vec<Step>,
     comparison: &mut Comparison,
 ) {
+    if old == new {
+        return;
+    }
     let walk_of = |value: Option<&'_ Value>| value.map_or(Shape::Absent, |v| Shape::of(schema, v));
     let (old_shape, new_shape) = (walk_of(old), walk_of(new));
     let structured = |shape: &Shape| matches!(shape, Shape::Map { .. } | Shape::List { .. });

@@ -219,28 +219,33 @@ fn remove_managed_fields(object: &mut Value) {
 /// Gives the writer the fields that differ, and takes them from the others.
 fn record<S: Schema>(schema: S, live: &Value, new: &Value, managers: &mut Managers, writer: &Writer<'_>) {
     let comparison = merge::compare(schema, live, new).without(&writer.ignored());
-    let changed = comparison.modified.union(&comparison.added);
-    disown(managers, &changed.union(&comparison.removed), None);
-    let fields = changed.difference(&never_owned());
-    if fields.is_empty() {
+    let (mut changed, removed) = comparison.into_changed_and_removed();
+    disown(managers, &changed, &removed, None);
+    changed.subtract(&never_owned());
+    if changed.is_empty() {
         return;
     }
-    let entry = managers
+    let owned = managers
         .entry(writer.id(Operation::Update))
         .or_insert_with(|| Owned {
             fields: Set::default(),
             api_version: writer.api_version.to_owned(),
             time: None,
         });
-    entry.fields = entry.fields.union(&fields);
-    entry.time = writer.time();
+    owned.time = writer.time();
+    if owned.fields.is_empty() {
+        owned.fields = changed;
+    } else {
+        owned.fields.extend(&changed);
+    }
 }
 
 /// Takes fields from every manager but one; who owns nothing any more is forgotten.
-fn disown(managers: &mut Managers, fields: &Set, except: Option<&ManagerId>) {
+fn disown(managers: &mut Managers, changed: &Set, removed: &Set, except: Option<&ManagerId>) {
     for (id, owned) in managers.iter_mut() {
         if Some(id) != except {
-            owned.fields = owned.fields.difference(fields);
+            owned.fields.subtract(changed);
+            owned.fields.subtract(removed);
         }
     }
     managers.retain(|_, owned| !owned.fields.is_empty());
@@ -351,7 +356,8 @@ fn apply_to<S: Schema>(
     let id = writer.id(Operation::Apply);
     let ignored = writer.ignored();
     let merged = merge::merge(Some(schema), live, config);
-    let fields = typed::field_set(schema, config).recursive_difference(&ignored);
+    let mut fields = typed::field_set(schema, config);
+    fields.subtract_recursively(&ignored);
     let owned = Owned {
         fields,
         api_version: writer.api_version.to_owned(),
@@ -368,7 +374,7 @@ fn apply_to<S: Schema>(
     };
 
     let comparison = merge::compare(schema, live, &new).without(&ignored);
-    let changed = comparison.modified.union(&comparison.added);
+    let (changed, removed) = comparison.into_changed_and_removed();
     let mut conflicts = Vec::new();
     for (other, owned) in managers.iter().filter(|(other, _)| **other != id) {
         let paths = owned.fields.intersection(&changed).paths();
@@ -380,10 +386,10 @@ fn apply_to<S: Schema>(
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflict(conflicts));
     }
-    disown(&mut managers, &changed.union(&comparison.removed), Some(&id));
+    disown(&mut managers, &changed, &removed, Some(&id));
 
     if let Some(owned) = managers.get_mut(&id) {
-        owned.fields = owned.fields.difference(&never_owned());
+        owned.fields.subtract(&never_owned());
         owned.time = if new == *live {
             last.and_then(|last| last.time)
         } else {

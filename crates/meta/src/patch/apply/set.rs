@@ -46,9 +46,17 @@ impl Set {
         };
         let mut set = self;
         for step in above {
-            set = &mut set.0.entry(step.clone()).or_default().below;
+            set = &mut set.node(step).below;
         }
-        set.0.entry(last.clone()).or_default().member = true;
+        set.node(last).member = true;
+    }
+
+    /// The node of a step, made if it is not there.
+    fn node(&mut self, step: &Step) -> &mut Node {
+        if !self.0.contains_key(step) {
+            self.0.insert(step.clone(), Node::default());
+        }
+        self.0.get_mut(step).expect("just made")
     }
 
     /// Whether a path of one step is in the set.
@@ -80,11 +88,7 @@ impl Set {
     /// The paths in either set.
     pub fn union(&self, other: &Self) -> Self {
         let mut result = self.clone();
-        for (step, theirs) in &other.0 {
-            let ours = result.0.entry(step.clone()).or_default();
-            ours.member |= theirs.member;
-            ours.below = ours.below.union(&theirs.below);
-        }
+        result.extend(other);
         result
     }
 
@@ -103,33 +107,46 @@ impl Set {
 
     /// The paths that are not in the other set.
     pub fn difference(&self, other: &Self) -> Self {
-        let nodes = self.0.iter().map(|(step, ours)| {
-            let node = match other.0.get(step) {
-                Some(theirs) => Node {
-                    member: ours.member && !theirs.member,
-                    below: ours.below.difference(&theirs.below),
-                },
-                None => ours.clone(),
-            };
-            (step.clone(), node)
-        });
-        Self::collect(nodes)
+        let mut result = self.clone();
+        result.subtract(other);
+        result
     }
 
-    /// The paths that are not in the other set and not below any path of it.
-    pub fn recursive_difference(&self, other: &Self) -> Self {
-        let nodes = self.0.iter().filter_map(|(step, ours)| {
-            let node = match other.0.get(step) {
-                Some(theirs) if theirs.member => return None,
-                Some(theirs) => Node {
-                    member: ours.member,
-                    below: ours.below.recursive_difference(&theirs.below),
-                },
-                None => ours.clone(),
-            };
-            Some((step.clone(), node))
-        });
-        Self::collect(nodes)
+    /// Removes the paths of another set; what it does not mention is not touched.
+    pub fn subtract(&mut self, other: &Self) {
+        for (step, theirs) in &other.0 {
+            if let Some(ours) = self.0.get_mut(step) {
+                ours.member &= !theirs.member;
+                ours.below.subtract(&theirs.below);
+                if ours.is_empty() {
+                    self.0.remove(step);
+                }
+            }
+        }
+    }
+
+    /// Adds the paths of another set.
+    pub fn extend(&mut self, other: &Self) {
+        for (step, theirs) in &other.0 {
+            let ours = self.node(step);
+            ours.member |= theirs.member;
+            ours.below.extend(&theirs.below);
+        }
+    }
+
+    /// Removes the paths of another set, and all below them.
+    pub fn subtract_recursively(&mut self, other: &Self) {
+        for (step, theirs) in &other.0 {
+            if let Some(ours) = self.0.get_mut(step) {
+                if theirs.member {
+                    *ours = Node::default();
+                }
+                ours.below.subtract_recursively(&theirs.below);
+                if ours.is_empty() {
+                    self.0.remove(step);
+                }
+            }
+        }
     }
 
     /// Adds each declared field that has a member below it: with `.spec.replicas` also `.spec`.
