@@ -66,8 +66,6 @@ pub struct Veth<'a> {
     pub name: &'a str,
     /// Ethernet address here.
     pub mac: Mac,
-    /// A remark on the device here, for people: `ip link` shows it.
-    pub alias: &'a str,
     /// Name over there.
     pub peer_name: &'a str,
     /// Ethernet address over there.
@@ -196,8 +194,6 @@ impl Rtnetlink {
             m.string(link::NAME, veth.name);
             m.attribute(link::ADDRESS, &veth.mac);
             m.ne32(link::MTU, veth.mtu);
-            m.string(link::ALIAS, veth.alias);
-            no_link_local(m);
             m.nest(link::INFO, |m| {
                 m.string(link::INFO_KIND, "veth");
                 m.nest(link::INFO_DATA, |m| {
@@ -210,8 +206,7 @@ impl Rtnetlink {
                             link::NAMESPACE_FD,
                             veth.peer_namespace.as_raw_fd().cast_unsigned(),
                         );
-                        no_link_local(m);
-                    });
+                                });
                 });
             });
         })
@@ -221,6 +216,29 @@ impl Rtnetlink {
     pub fn set_up(&mut self, link: u32) -> Result<()> {
         let what = format!("bring up network device {link}");
         self.send(&what, NEW_LINK, 0, &link_header(link, IFF_UP), |_| ())
+    }
+
+    /// Writes a remark on a device, which `ip link` shows.
+    pub fn set_alias(&mut self, link: u32, alias: &str) -> Result<()> {
+        let what = format!("write a remark on network device {link}");
+        self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| m.string(link::ALIAS, alias))
+    }
+
+    /// Keeps a device that is still down from giving itself a link-local IPv6 address: where nobody uses it, finding
+    /// out whether it is unique is noise. No error on a kernel without IPv6.
+    pub fn disable_link_local(&mut self, link: u32) -> Result<()> {
+        const INET6: u16 = 10;
+        const NONE: u8 = 1;
+        let what = format!("keep network device {link} without a link-local address");
+        let result = self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
+            m.nest(link::AF_SPEC, |m| {
+                m.nest(INET6, |m| m.attribute(link::INET6_ADDRESS_GENERATION, &[NONE]));
+            });
+        });
+        match result {
+            Err(error) if error.is(Errno::AFNOSUPPORT) => Ok(()),
+            other => other,
+        }
     }
 
     /// Deletes a device and what hangs on it: addresses, routes, the other half of a pair.
@@ -337,15 +355,6 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
     // The mask of the flags that are meant.
     header[12..16].copy_from_slice(&flags.to_ne_bytes());
     header
-}
-
-/// No link-local IPv6 address: nobody uses it here, and detecting duplicates of it costs a second of noise.
-fn no_link_local(m: &mut Messages) {
-    const INET6: u16 = 10;
-    const NONE: u8 = 1;
-    m.nest(link::AF_SPEC, |m| {
-        m.nest(INET6, |m| m.attribute(link::INET6_ADDRESS_GENERATION, &[NONE]));
-    });
 }
 
 fn parse_link(payload: &[u8]) -> Option<Link> {

@@ -26,7 +26,7 @@ pub enum MetaKey {
 impl MetaKey {
     fn number(self) -> u32 {
         match self {
-            MetaKey::Priority => 1,
+            MetaKey::Priority => 2,
             MetaKey::Mark => 3,
             MetaKey::L4Protocol => 16,
         }
