@@ -1,0 +1,230 @@
+//! The tables in the kernel: made or adopted at start, changed by commits, never flushed.
+//!
+//! They belong to this process (table flag `owner`), so that nobody else's tools can change them, and stay when it
+//! ends (`persist`), so that a restart, or the death of the daemon, costs no packet: the next process adopts the
+//! tables, reads them, and writes only what is different.
+
+use super::elements::{self, SETS, set_of};
+use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE};
+use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
+use coracle_kernel::net::Result;
+use coracle_kernel::net::nftables::{Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Numbers of classes begin here; a packet's priority, which holds them, is never like this otherwise.
+const FIRST_CLASS: u32 = 0xc0de_0001;
+
+/// The tables of all address families.
+#[derive(Debug)]
+pub(super) struct KernelTables {
+    nft: Nftables,
+    tables: Vec<Table>,
+}
+
+/// The table of one address family.
+#[derive(Debug)]
+struct Table {
+    rules: Rules,
+    comment: String,
+    /// Numbers of the classes that have a chain.
+    classes: BTreeMap<Class, u32>,
+    /// An older daemon's table, to be replaced by the first commit.
+    outdated: bool,
+}
+
+impl KernelTables {
+    /// Makes the tables where there are none and adopts those whose owner is gone. Fails with `EPERM` while another
+    /// process owns one. The tables of another version stay in force until the first commit replaces them.
+    pub fn open(config: &Config) -> Result<Self> {
+        let mut nft = Nftables::open()?;
+        let mut tables = Vec::new();
+        for ipv6 in config.families() {
+            let family = if ipv6 { Family::Ip6 } else { Family::Ip };
+            let rules = Rules::new(family, config);
+            let mut table = Table {
+                comment: rules.comment(),
+                rules,
+                classes: BTreeMap::new(),
+                outdated: false,
+            };
+            let existing = nft.table(family, TABLE)?;
+            match existing {
+                None => {
+                    let mut batch = Batch::new();
+                    table.write(&mut batch);
+                    nft.commit(batch)?;
+                }
+                Some(existing) => {
+                    let mut batch = Batch::new();
+                    batch.add_table(family, TABLE, OWNER | PERSIST, &table.comment);
+                    nft.commit(batch)?;
+                    table.outdated = existing.comment.as_ref() != Some(&table.comment);
+                }
+            }
+            tables.push(table);
+        }
+        Ok(Self { nft, tables })
+    }
+
+    /// Everything in the tables. A table that holds what this version cannot read is outdated too.
+    pub fn dump(&mut self) -> Result<State> {
+        let mut state = State::new();
+        for table in &mut self.tables {
+            if table.outdated {
+                continue;
+            }
+            match table.dump(&mut self.nft)? {
+                Some(elements) => state.extend(elements),
+                None => table.outdated = true,
+            }
+        }
+        Ok(state)
+    }
+
+    /// Applies a commit: all of it at once, or nothing.
+    pub fn commit(&mut self, commit: &Commit) -> Result<()> {
+        let mut batch = Batch::new();
+        for table in &mut self.tables {
+            table.write_commit(commit, &mut batch);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.nft.commit(batch)?;
+        for table in &mut self.tables {
+            table.outdated = false;
+        }
+        Ok(())
+    }
+
+    /// Deletes the tables: connections to Services stop working.
+    pub fn delete(mut self) -> Result<()> {
+        let mut batch = Batch::new();
+        for table in &self.tables {
+            batch.delete_table(table.rules.family, TABLE);
+        }
+        self.nft.commit(batch)
+    }
+}
+
+impl Table {
+    fn is_ipv6(&self) -> bool {
+        self.rules.family == Family::Ip6
+    }
+
+    /// Everything but the elements that Services bring.
+    fn write(&mut self, batch: &mut Batch) {
+        let family = self.rules.family;
+        batch.add_table(family, TABLE, OWNER | PERSIST, &self.comment);
+        self.rules.write(batch);
+        self.classes.clear();
+        for class in [Class::Reject, Class::Drop] {
+            self.add_class(class, batch);
+        }
+    }
+
+    fn add_class(&mut self, class: Class, batch: &mut Batch) {
+        if self.classes.contains_key(&class) {
+            return;
+        }
+        let number = self.classes.values().max().map_or(FIRST_CLASS, |last| last + 1);
+        self.classes.insert(class, number);
+        self.rules.write_class(class, batch);
+        let element = Element {
+            key: number.to_ne_bytes().to_vec(),
+            data: Some(ElementData::Verdict(Verdict::Goto(class.to_string()))),
+        };
+        let elements = [element];
+        batch.add_elements(self.rules.family, TABLE, CLASSES, &elements);
+        if let Class::Pick(Pick {
+            source: Source::RewriteOutside,
+            ..
+        }) = class
+        {
+            batch.add_elements(self.rules.family, TABLE, INSIDE_CLASSES, &elements);
+        }
+    }
+
+    fn write_commit(&mut self, commit: &Commit, batch: &mut Batch) {
+        if self.outdated {
+            batch.delete_table(self.rules.family, TABLE);
+            self.write(batch);
+        }
+        let mut delete: BTreeMap<&str, Vec<Element>> = BTreeMap::new();
+        let mut add: BTreeMap<&str, Vec<(Key, Value)>> = BTreeMap::new();
+        let mut classes = BTreeSet::new();
+        for operation in &commit.operations {
+            let key = operation.key();
+            if key.address().is_ipv6() != self.is_ipv6() {
+                continue;
+            }
+            let (old, new) = match operation {
+                Operation::Add(_, new) => (false, Some(*new)),
+                Operation::Replace { to, .. } => (true, Some(*to)),
+                Operation::Delete(..) => (true, None),
+            };
+            if old {
+                delete.entry(set_of(&key)).or_default().push(Element {
+                    key: elements::write_key(&key),
+                    data: None,
+                });
+            }
+            if let Some(new) = new {
+                add.entry(set_of(&key)).or_default().push((key, new));
+                if let Value::Class(class) = new {
+                    classes.insert(class);
+                }
+            }
+        }
+        for class in classes {
+            self.add_class(class, batch);
+        }
+        let family = self.rules.family;
+        for (set, elements) in delete {
+            batch.delete_elements(family, TABLE, set, &elements);
+        }
+        for (set, entries) in add {
+            let number = |class| self.classes.get(&class).copied().unwrap_or_default();
+            let elements: Vec<Element> = entries
+                .iter()
+                .map(|(key, value)| elements::write(key, value, number))
+                .collect();
+            batch.add_elements(family, TABLE, set, &elements);
+        }
+    }
+
+    /// The elements; none if one cannot be read.
+    fn dump(&mut self, nft: &mut Nftables) -> Result<Option<State>> {
+        let family = self.rules.family;
+        let mut by_number = BTreeMap::new();
+        for element in nft.elements(family, TABLE, CLASSES)? {
+            let Some((number, class)) = read_class(&element) else {
+                return Ok(None);
+            };
+            by_number.insert(number, class);
+        }
+        self.classes = by_number
+            .iter()
+            .map(|(number, class)| (*class, *number))
+            .collect();
+        let mut state = State::new();
+        for set in SETS {
+            for element in nft.elements(family, TABLE, set)? {
+                let class = |number| by_number.get(&number).copied();
+                let Some((key, value)) = elements::read(set, &element, self.is_ipv6(), class) else {
+                    return Ok(None);
+                };
+                state.insert(key, value);
+            }
+        }
+        Ok(Some(state))
+    }
+}
+
+fn read_class(element: &Element) -> Option<(u32, Class)> {
+    let number = u32::from_ne_bytes(element.key.as_slice().try_into().ok()?);
+    match &element.data {
+        Some(ElementData::Verdict(Verdict::Goto(chain))) => Some((number, chain.parse().ok()?)),
+        _ => None,
+    }
+}

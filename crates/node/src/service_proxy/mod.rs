@@ -1,0 +1,172 @@
+//! The Service proxy of a node: turns Services and EndpointSlices into packet rules, at once. Upstream: kube-proxy.
+//!
+//! A thread takes events, asks `coracle_dataplane` what has to change, and commits it to the kernel in microseconds;
+//! there is no interval in which changes are collected. Where a change arrives it is in force when the next packet
+//! comes. The rules outlive the process.
+
+mod elements;
+mod housekeeping;
+mod informers;
+mod kernel_tables;
+mod rules;
+mod timeline;
+mod worker;
+
+pub use informers::follow;
+pub use timeline::{ServiceTimeline, Timeline};
+
+use crate::data_plane::DataPlane;
+use coracle_dataplane::{Config, ServiceKey, Tables};
+use coracle_kernel::net::{self, conntrack::Conntrack, rtnetlink::Rtnetlink};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kernel_tables::KernelTables;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use worker::{Message, Worker};
+
+/// Something changed in the cluster.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A Service exists and looks like this.
+    Service(Box<Service>),
+    /// A Service is gone.
+    ServiceGone(ServiceKey),
+    /// An EndpointSlice exists and looks like this.
+    EndpointSlice(Box<EndpointSlice>),
+    /// An EndpointSlice is gone.
+    EndpointSliceGone {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The zone of this node.
+    Zone(Option<String>),
+    /// Everything that exists has been told. Nothing is changed before this comes for the first time.
+    Synced,
+}
+
+/// Why the proxy does not start or stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two proxies in one network namespace.
+    #[error("the packet rules for Services belong to another process that is still running")]
+    Owned,
+    /// The kernel does not take the rules.
+    #[error("set up the packet rules for Services")]
+    Rules(#[source] net::Error),
+    /// The kernel does not delete the rules.
+    #[error("delete the packet rules for Services")]
+    Delete(#[source] net::Error),
+    /// No threads left.
+    #[error("start a thread for the packet rules")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running proxy. Dropping it ends its threads; the rules stay in force.
+#[derive(Debug)]
+pub struct ServiceProxy {
+    messages: mpsc::Sender<Message>,
+    timeline: Arc<Timeline>,
+    worker: Option<JoinHandle<net::Result<()>>>,
+}
+
+impl ServiceProxy {
+    /// Makes or adopts the packet rules in the network namespace of the calling thread, and starts to work there.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        let kernel = KernelTables::open(&config).map_err(|error| {
+            if error.is_not_permitted() {
+                Error::Owned
+            } else {
+                Error::Rules(error)
+            }
+        })?;
+        let conntrack = Conntrack::open().map_err(Error::Rules)?;
+        let addresses = Rtnetlink::open().map_err(Error::Rules)?;
+        let timeline = Arc::new(Timeline::default());
+        let (messages, inbox) = mpsc::channel();
+        let (jobs, job_inbox) = mpsc::channel();
+        let worker = Worker {
+            tables: Tables::new(config),
+            kernel,
+            timeline: Arc::clone(&timeline),
+            jobs,
+            waiting: Vec::new(),
+            synced: false,
+            grace_running: false,
+            failed: false,
+        };
+        // It ends when the worker, which holds the other end of its inbox, ends.
+        let back = messages.clone();
+        std::thread::Builder::new()
+            .name("service-flows".into())
+            .spawn(move || housekeeping::run(conntrack, addresses, &job_inbox, &back))
+            .map_err(Error::Thread)?;
+        let worker = std::thread::Builder::new()
+            .name("service-proxy".into())
+            .spawn(move || worker.run(&inbox))
+            .map_err(Error::Thread)?;
+        Ok(Self {
+            messages,
+            timeline,
+            worker: Some(worker),
+        })
+    }
+
+    /// Tells the proxy what happened. Returns at once; events are worked off in order.
+    pub fn send(&self, event: Event) {
+        self.tell(Message::Event(event, Timestamp::now()));
+    }
+
+    /// When each Service came to be reachable.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
+    }
+
+    /// Ends the proxy and deletes its rules: connections to Services stop working.
+    pub fn delete(mut self) -> Result<(), Error> {
+        self.end(true).map_err(Error::Delete)
+    }
+
+    fn end(&mut self, delete: bool) -> net::Result<()> {
+        self.tell(Message::Stop { delete });
+        match self.worker.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&self, message: Message) {
+        if self.messages.send(message).is_err() {
+            tracing::error!("the service proxy has died");
+        }
+    }
+}
+
+impl Drop for ServiceProxy {
+    fn drop(&mut self) {
+        if self.worker.is_some() && !std::thread::panicking() {
+            // Without deleting there is nothing to fail.
+            let _ = self.end(false);
+        }
+    }
+}
+
+impl DataPlane for ServiceProxy {
+    fn drained(&self, ip: IpAddr, deadline: Instant) -> BoxFuture<'_, ()> {
+        let (done, drained) = oneshot::channel();
+        self.tell(Message::Drained(ip, done));
+        Box::pin(async move {
+            // An error says that the proxy has ended: then nothing more will change either.
+            let _ = tokio::time::timeout_at(deadline, drained).await;
+        })
+    }
+}

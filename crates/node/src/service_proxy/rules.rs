@@ -1,0 +1,575 @@
+//! The packet rules: the table's sets, maps and chains, and the chain of each class. Their meaning is that of
+//! `coracle_dataplane::fake_kernel`, which the tests hold them to.
+//!
+//! Rules are written when the table is made, and one chain when the first Service of a class comes. After that only
+//! elements change. `nft list table ip coracle` prints all of it in nftables' language, and reads it back.
+//!
+//! A packet's priority is the scratch register between two lookups; it is reset before the packet leaves. The mark
+//! 0x4000 asks for its source to be rewritten, as in upstream's proxies.
+
+use coracle_dataplane::{Class, Config, LOCAL_SLOTS, Pick, Source};
+use coracle_kernel::net::nftables::{
+    Batch, Comparison, CtKey, DataType, Direction, Expression, Family, Fib, Field, Hook, HookKind, MetaKey,
+    Nat, PayloadBase, Priority, Reject, Set, SetUpdate, SetValue, Verdict,
+};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub(super) const TABLE: &str = "coracle";
+pub(super) const FRONTENDS: &str = "frontends";
+pub(super) const INSIDE: &str = "inside";
+pub(super) const SLOTS: &str = "slots";
+pub(super) const SLOT_IDS: &str = "slot-ids";
+pub(super) const ENDPOINTS: &str = "endpoints";
+pub(super) const HAIRPINS: &str = "hairpins";
+pub(super) const CLUSTER_IPS: &str = "cluster-ips";
+/// Number of a class → its chain.
+pub(super) const CLASSES: &str = "classes";
+/// The same for the classes that [`INSIDE`] names: from the chains that lead there, all classes would be a loop.
+pub(super) const INSIDE_CLASSES: &str = "inside-classes";
+const AFFINITY: &str = "affinity";
+/// Clients with session affinity that are remembered at most. A client beyond that is served without affinity.
+const AFFINITY_SIZE: u32 = 65_536;
+
+/// Bound of the slot numbers, for the type of the key only.
+const SLOT_MODULUS: u32 = 0x1_0000;
+const FRONTEND: [Field; 3] = [Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
+const TARGET: DataType<'_> = DataType(&[Field::DestinationAddress, Field::DestinationPort]);
+const NUMBER: DataType<'_> = DataType(&[Field::Priority]);
+
+// Numbers in registers are in host byte order.
+const ZERO: [u8; 4] = [0; 4];
+const ALL: [u8; 4] = [0xff; 4];
+const MASQUERADE_MARK: [u8; 4] = 0x4000_u32.to_ne_bytes();
+const ALL_BUT_MARK: [u8; 4] = (!0x4000_u32).to_ne_bytes();
+/// `RTN_LOCAL`.
+const LOCAL_ADDRESS: [u8; 4] = 2_u32.to_ne_bytes();
+/// `IPS_DST_NAT`.
+const DESTINATION_REWRITTEN: [u8; 4] = (1_u32 << 5).to_ne_bytes();
+const TCP: u8 = 6;
+
+/// Writes the rules of one address family.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub family: Family,
+    pod_cidrs: Vec<IpNet>,
+    service_cidrs: Vec<IpNet>,
+}
+
+impl Rules {
+    pub fn new(family: Family, config: &Config) -> Self {
+        let of_family = |cidrs: &[IpNet]| -> Vec<IpNet> {
+            let same = cidrs
+                .iter()
+                .filter(|cidr| cidr.addr().is_ipv6() == (family == Family::Ip6));
+            same.copied().collect()
+        };
+        Self {
+            family,
+            pod_cidrs: of_family(&config.pod_cidrs),
+            service_cidrs: of_family(&config.service_cidrs),
+        }
+    }
+
+    /// The remark on the table: tells rules of another version or configuration apart.
+    pub fn comment(&self) -> String {
+        let mut batch = Batch::new();
+        self.write_sets(&mut batch);
+        self.write_chains(&mut batch);
+        for node_port in [false, true] {
+            for source in [Source::Rewrite, Source::RewriteOutside, Source::Keep] {
+                for sticky in [None, Some(1)] {
+                    let pick = Pick {
+                        node_port,
+                        source,
+                        count: 1,
+                        sticky,
+                    };
+                    self.write_class(Class::Pick(pick), &mut batch);
+                }
+            }
+        }
+        format!("Services of Kubernetes; rules {:016x}", batch.fingerprint())
+    }
+
+    /// Everything but the chains of classes.
+    pub fn write(&self, batch: &mut Batch) {
+        self.write_sets(batch);
+        self.write_chains(batch);
+    }
+
+    fn write_sets(&self, batch: &mut Batch) {
+        let [address, protocol, port] = FRONTEND;
+        let slot = [
+            address,
+            protocol,
+            port,
+            Field::Random {
+                modulus: SLOT_MODULUS,
+            },
+        ];
+        let id = [address, protocol, port, Field::Priority];
+        let client = [Field::SourceAddress, address, protocol, port];
+        let map = |name, key, value| Set {
+            name,
+            key: DataType(key),
+            value: Some(SetValue::Data(value)),
+            dynamic: None,
+        };
+        let verdicts = |name| Set {
+            name,
+            key: NUMBER,
+            value: Some(SetValue::Verdict),
+            dynamic: None,
+        };
+        let plain = |name, key| Set {
+            name,
+            key: DataType(key),
+            value: None,
+            dynamic: None,
+        };
+        for set in [
+            map(FRONTENDS, &FRONTEND, NUMBER),
+            map(INSIDE, &FRONTEND, NUMBER),
+            map(SLOTS, &slot, TARGET),
+            map(SLOT_IDS, &slot, NUMBER),
+            map(ENDPOINTS, &id, TARGET),
+            Set {
+                dynamic: Some(AFFINITY_SIZE),
+                ..map(AFFINITY, &client, NUMBER)
+            },
+            verdicts(CLASSES),
+            verdicts(INSIDE_CLASSES),
+            plain(HAIRPINS, &[Field::SourceAddress, Field::DestinationAddress]),
+            plain(CLUSTER_IPS, &[Field::DestinationAddress]),
+        ] {
+            batch.add_set(self.family, TABLE, &set);
+        }
+    }
+
+    fn write_chains(&self, batch: &mut Batch) {
+        const CHAINS: [&str; 9] = [
+            "refuse",
+            "discard",
+            "mark",
+            "mark-outside",
+            "to-inside",
+            "to-node-port-inside",
+            "to-node-port",
+            "services",
+            "egress",
+        ];
+        for chain in CHAINS {
+            batch.add_chain(self.family, TABLE, chain);
+        }
+        let dnat = Priority(-100);
+        let snat = Priority(100);
+        for (chain, hook, priority) in [
+            ("prerouting", Hook::Prerouting, dnat),
+            ("output", Hook::Output, dnat),
+            ("postrouting", Hook::Postrouting, snat),
+        ] {
+            batch.add_base_chain(self.family, TABLE, chain, HookKind::Nat, hook, priority);
+        }
+        self.write_dispatch(batch);
+        self.write_postrouting(batch);
+    }
+
+    /// From a packet's destination to the chain of its class.
+    fn write_dispatch(&self, batch: &mut Batch) {
+        self.rule(
+            batch,
+            "refuse",
+            vec![
+                Expression::Meta(MetaKey::L4Protocol, 0),
+                Expression::Compare(0, Comparison::Equal, &[TCP]),
+                Expression::Reject(Reject::TcpReset),
+            ],
+        );
+        self.rule(batch, "refuse", vec![Expression::Reject(Reject::PortUnreachable)]);
+        self.rule(batch, "discard", vec![Expression::Verdict(Verdict::Drop)]);
+
+        self.rule(batch, "mark", set_mark());
+        for cidr in &self.pod_cidrs {
+            self.with_cidr(batch, "mark-outside", self.source(0), cidr, Verdict::Return);
+        }
+        self.rule(batch, "mark-outside", set_mark());
+
+        self.dispatch(batch, "to-inside", false, INSIDE, INSIDE_CLASSES);
+        self.dispatch(batch, "to-node-port-inside", true, INSIDE, INSIDE_CLASSES);
+        self.write_loopback_return(batch);
+        self.dispatch(batch, "to-node-port", true, FRONTENDS, CLASSES);
+
+        self.dispatch(batch, "services", false, FRONTENDS, CLASSES);
+        self.rule(
+            batch,
+            "services",
+            vec![
+                Expression::Fib(Fib::DestinationType, 0),
+                Expression::Compare(0, Comparison::Equal, &LOCAL_ADDRESS),
+                Expression::Verdict(Verdict::Goto("to-node-port".into())),
+            ],
+        );
+        self.rule(
+            batch,
+            "services",
+            vec![
+                self.destination(0),
+                Expression::Lookup {
+                    set: CLUSTER_IPS,
+                    key: 0,
+                    to: Direction::Membership,
+                },
+                Expression::Verdict(Verdict::Goto("refuse".into())),
+            ],
+        );
+        // An address that no Service has yet is not refused: a client that knows it already tries again.
+        for cidr in &self.service_cidrs {
+            self.with_cidr(batch, "services", self.destination(0), cidr, Verdict::Drop);
+        }
+        for chain in ["prerouting", "output"] {
+            self.rule(
+                batch,
+                chain,
+                vec![Expression::Verdict(Verdict::Jump("services".into()))],
+            );
+        }
+    }
+
+    /// NodePorts are on every address of the node but the loopback ones.
+    fn write_loopback_return(&self, batch: &mut Batch) {
+        let loopback = match self.family {
+            Family::Ip => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+            Family::Ip6 => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+        };
+        self.with_cidr(
+            batch,
+            "to-node-port",
+            self.destination(0),
+            &loopback,
+            Verdict::Return,
+        );
+    }
+
+    /// Two rules: the class of the frontend becomes the packet's priority; the priority chooses the chain.
+    fn dispatch(&self, batch: &mut Batch, chain: &str, node_port: bool, map: &str, classes: &str) {
+        let mut class = self.frontend(node_port, 0);
+        class.push(Expression::Lookup {
+            set: map,
+            key: 0,
+            to: Direction::Register(0),
+        });
+        class.push(Expression::SetMeta(MetaKey::Priority, 0));
+        self.rule(batch, chain, class);
+        self.rule(
+            batch,
+            chain,
+            vec![
+                Expression::Meta(MetaKey::Priority, 0),
+                Expression::Lookup {
+                    set: classes,
+                    key: 0,
+                    to: Direction::Verdict,
+                },
+            ],
+        );
+    }
+
+    /// The way out: scratch removed, sources rewritten.
+    fn write_postrouting(&self, batch: &mut Batch) {
+        let is_dnat = || {
+            vec![
+                Expression::Ct(CtKey::Status, 0),
+                and_xor(&DESTINATION_REWRITTEN, &ZERO),
+                Expression::Compare(0, Comparison::NotEqual, &ZERO),
+            ]
+        };
+        let mut reset_scratch = is_dnat();
+        reset_scratch.extend([
+            Expression::Immediate(0, &ZERO),
+            Expression::SetMeta(MetaKey::Priority, 0),
+        ]);
+        self.rule(batch, "postrouting", reset_scratch);
+
+        let mut hairpin = is_dnat();
+        hairpin.extend([
+            self.source(0),
+            self.destination(self.address_registers()),
+            Expression::Lookup {
+                set: HAIRPINS,
+                key: 0,
+                to: Direction::Membership,
+            },
+            Expression::Masquerade,
+        ]);
+        self.rule(batch, "postrouting", hairpin);
+
+        self.rule(
+            batch,
+            "postrouting",
+            vec![
+                Expression::Meta(MetaKey::Mark, 0),
+                and_xor(&MASQUERADE_MARK, &ZERO),
+                Expression::Compare(0, Comparison::Equal, &MASQUERADE_MARK),
+                Expression::Meta(MetaKey::Mark, 0),
+                and_xor(&ALL, &MASQUERADE_MARK),
+                Expression::SetMeta(MetaKey::Mark, 0),
+                Expression::Masquerade,
+            ],
+        );
+
+        // Outside the pod network nobody knows the way back to a pod.
+        for cidr in &self.pod_cidrs {
+            let to = Verdict::Goto("egress".into());
+            self.with_cidr(batch, "postrouting", self.source(0), cidr, to);
+            self.with_cidr(batch, "egress", self.destination(0), cidr, Verdict::Return);
+        }
+        self.rule(batch, "egress", vec![Expression::Masquerade]);
+    }
+
+    /// The chain of a class. Those of [`Class::Reject`] and [`Class::Drop`] are there from the start.
+    pub fn write_class(&self, class: Class, batch: &mut Batch) {
+        let Class::Pick(pick) = class else {
+            return;
+        };
+        let chain = class.to_string();
+        batch.add_chain(self.family, TABLE, &chain);
+        let mut first = 0;
+        match pick.source {
+            Source::Rewrite => self.jump(batch, &chain, "mark"),
+            Source::RewriteOutside => self.jump(batch, &chain, "mark-outside"),
+            Source::Keep => {
+                first = u32::from(LOCAL_SLOTS);
+                let inside = if pick.node_port {
+                    "to-node-port-inside"
+                } else {
+                    "to-inside"
+                };
+                for to in [Verdict::Jump("mark".into()), Verdict::Goto(inside.into())] {
+                    self.rule(
+                        batch,
+                        &chain,
+                        vec![
+                            Expression::Fib(Fib::SourceType, 0),
+                            Expression::Compare(0, Comparison::Equal, &LOCAL_ADDRESS),
+                            Expression::Verdict(to),
+                        ],
+                    );
+                }
+                for cidr in &self.pod_cidrs {
+                    let to = Verdict::Goto(inside.into());
+                    self.with_cidr(batch, &chain, self.source(0), cidr, to);
+                }
+                if pick.count == 0 {
+                    self.rule(batch, &chain, vec![Expression::Verdict(Verdict::Drop)]);
+                    return;
+                }
+            }
+        }
+        if let Some(seconds) = pick.sticky {
+            // Twice: the endpoint that the client is stuck to may be gone.
+            self.write_sticky(batch, &chain, &pick, first, seconds);
+            self.write_sticky(batch, &chain, &pick, first, seconds);
+        }
+        let mut choose = self.frontend(pick.node_port, 0);
+        let next = self.frontend_registers();
+        choose.extend([
+            Expression::Random {
+                modulus: u32::from(pick.count),
+                offset: first,
+                to: next,
+            },
+            Expression::Lookup {
+                set: SLOTS,
+                key: 0,
+                to: Direction::Register(0),
+            },
+            self.dnat(),
+        ]);
+        self.rule(batch, &chain, choose);
+    }
+
+    /// A candidate by chance; it is remembered, unless one is remembered already, whose time begins anew; what is
+    /// remembered now is where the packet goes, if it is still there; else it is forgotten.
+    fn write_sticky(&self, batch: &mut Batch, chain: &str, pick: &Pick, first: u32, seconds: u32) {
+        let frontend = |at| self.frontend(pick.node_port, at);
+        let next = self.frontend_registers();
+        let lookup = |set| Expression::Lookup {
+            set,
+            key: 0,
+            to: Direction::Register(0),
+        };
+        let client = || {
+            let mut client = vec![self.source(0)];
+            client.extend(frontend(self.address_registers()));
+            client
+        };
+        let remember = |update, timeout| {
+            let mut rule = client();
+            let value = self.address_registers() + next;
+            rule.push(Expression::Meta(MetaKey::Priority, value));
+            rule.push(Expression::Dynamic {
+                set: AFFINITY,
+                update,
+                key: 0,
+                value,
+                timeout,
+            });
+            rule
+        };
+
+        let mut candidate = frontend(0);
+        candidate.extend([
+            Expression::Random {
+                modulus: u32::from(pick.count),
+                offset: first,
+                to: next,
+            },
+            lookup(SLOT_IDS),
+            Expression::SetMeta(MetaKey::Priority, 0),
+        ]);
+        self.rule(batch, chain, candidate);
+
+        let milliseconds = u64::from(seconds) * 1000;
+        self.rule(
+            batch,
+            chain,
+            remember(SetUpdate::InsertOrRefresh, Some(milliseconds)),
+        );
+
+        let mut read_back = client();
+        read_back.extend([lookup(AFFINITY), Expression::SetMeta(MetaKey::Priority, 0)]);
+        self.rule(batch, chain, read_back);
+
+        let mut send = frontend(0);
+        send.extend([
+            Expression::Meta(MetaKey::Priority, next),
+            lookup(ENDPOINTS),
+            self.dnat(),
+        ]);
+        self.rule(batch, chain, send);
+
+        self.rule(batch, chain, remember(SetUpdate::Delete, None));
+    }
+
+    fn rule(&self, batch: &mut Batch, chain: &str, expressions: Vec<Expression<'_>>) {
+        batch.add_rule(self.family, TABLE, chain, &expressions);
+    }
+
+    fn jump(&self, batch: &mut Batch, chain: &str, to: &str) {
+        self.rule(batch, chain, vec![Expression::Verdict(Verdict::Jump(to.into()))]);
+    }
+
+    /// A rule for packets whose address, loaded into register 0, is in a network.
+    fn with_cidr(
+        &self,
+        batch: &mut Batch,
+        chain: &str,
+        load: Expression<'_>,
+        cidr: &IpNet,
+        verdict: Verdict,
+    ) {
+        let (network, mask) = match cidr {
+            IpNet::V4(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+            IpNet::V6(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+        };
+        let zero = vec![0; mask.len()];
+        let mut rule = vec![
+            load,
+            Expression::Bitwise {
+                register: 0,
+                mask: &mask,
+                xor: &zero,
+            },
+            Expression::Compare(0, Comparison::Equal, &network),
+        ];
+        rule.push(Expression::Verdict(verdict));
+        self.rule(batch, chain, rule);
+    }
+
+    /// How many registers an address takes.
+    fn address_registers(&self) -> u32 {
+        match self.family {
+            Family::Ip => 1,
+            Family::Ip6 => 4,
+        }
+    }
+
+    /// How many registers a frontend takes.
+    fn frontend_registers(&self) -> u32 {
+        self.address_registers() + 2
+    }
+
+    fn source(&self, to: u32) -> Expression<'static> {
+        self.address(12, 8, to)
+    }
+
+    fn destination(&self, to: u32) -> Expression<'static> {
+        self.address(16, 24, to)
+    }
+
+    fn address(&self, ipv4_offset: u32, ipv6_offset: u32, to: u32) -> Expression<'static> {
+        let (offset, length) = match self.family {
+            Family::Ip => (ipv4_offset, 4),
+            Family::Ip6 => (ipv6_offset, 16),
+        };
+        Expression::Payload {
+            base: PayloadBase::Network,
+            offset,
+            length,
+            to,
+        }
+    }
+
+    /// Loads the frontend that a packet goes to. A NodePort's address is cleared: it is the same on every address.
+    fn frontend(&self, node_port: bool, at: u32) -> Vec<Expression<'static>> {
+        const DESTINATION_PORT_OFFSET: u32 = 2;
+        let mut load = vec![self.destination(at)];
+        if node_port {
+            let clear = match self.family {
+                Family::Ip => &[0; 4][..],
+                Family::Ip6 => &[0; 16][..],
+            };
+            load.push(Expression::Bitwise {
+                register: at,
+                mask: clear,
+                xor: clear,
+            });
+        }
+        let protocol = at + self.address_registers();
+        load.push(Expression::Meta(MetaKey::L4Protocol, protocol));
+        load.push(Expression::Payload {
+            base: PayloadBase::Transport,
+            offset: DESTINATION_PORT_OFFSET,
+            length: 2,
+            to: protocol + 1,
+        });
+        load
+    }
+
+    /// To the endpoint in register 0 and behind it.
+    fn dnat(&self) -> Expression<'static> {
+        Expression::Nat {
+            kind: Nat::Destination,
+            address: 0,
+            port: self.address_registers(),
+        }
+    }
+}
+
+fn set_mark() -> Vec<Expression<'static>> {
+    vec![
+        Expression::Meta(MetaKey::Mark, 0),
+        and_xor(&ALL_BUT_MARK, &MASQUERADE_MARK),
+        Expression::SetMeta(MetaKey::Mark, 0),
+    ]
+}
+
+/// Of register 0.
+fn and_xor<'a>(mask: &'a [u8; 4], xor: &'a [u8; 4]) -> Expression<'a> {
+    Expression::Bitwise {
+        register: 0,
+        mask,
+        xor,
+    }
+}

@@ -1,0 +1,174 @@
+//! The proxy's thread: takes events in order, and commits what follows from them at once.
+
+use super::Event;
+use super::housekeeping::Job;
+use super::kernel_tables::KernelTables;
+use super::timeline::Timeline;
+use coracle_dataplane::{Commit, Grace, ServiceKey, Tables};
+use coracle_kernel::net;
+use jiff::Timestamp;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use tokio::sync::oneshot;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Something changed in the cluster, seen at this moment.
+    Event(Event, Timestamp),
+    /// Answer when nothing is sent to this address any more.
+    Drained(IpAddr, oneshot::Sender<()>),
+    /// Every packet that was on its way at that moment has passed.
+    GracePassed(Grace),
+    /// End; with `true` the rules go too.
+    Stop {
+        /// Whether the rules go.
+        delete: bool,
+    },
+}
+
+/// State of the thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub tables: Tables,
+    pub kernel: KernelTables,
+    pub timeline: Arc<Timeline>,
+    pub jobs: Sender<Job>,
+    pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
+    /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
+    pub synced: bool,
+    pub grace_running: bool,
+    /// The last commit failed twice: what the kernel holds is not known.
+    pub failed: bool,
+}
+
+impl Worker {
+    /// Works until told to stop, or until nobody is left to tell anything.
+    pub fn run(mut self, messages: &Receiver<Message>) -> net::Result<()> {
+        while let Ok(first) = messages.recv() {
+            let mut sweep = None;
+            // What has arrived together is committed together. Nothing is waited for.
+            for message in std::iter::once(first).chain(messages.try_iter()) {
+                match message {
+                    Message::Event(event, at) => self.feed(event, at),
+                    Message::Drained(ip, done) => self.waiting.push((ip, done)),
+                    Message::GracePassed(grace) => sweep = Some(grace),
+                    Message::Stop { delete: true } => return self.kernel.delete(),
+                    Message::Stop { delete: false } => return Ok(()),
+                }
+            }
+            if !self.synced {
+                continue;
+            }
+            self.change();
+            if let Some(grace) = sweep {
+                self.grace_running = false;
+                let commit = self.tables.sweep(grace);
+                self.commit(&commit);
+            }
+            if !self.grace_running
+                && let Some(grace) = self.tables.begin_grace()
+            {
+                self.grace_running = self.jobs.send(Job::Grace(grace)).is_ok();
+            }
+            let tables = &self.tables;
+            let gone = self.waiting.extract_if(.., |(ip, _)| !tables.sends_to(*ip));
+            for (_, done) in gone {
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, event: Event, at: Timestamp) {
+        match event {
+            Event::Service(service) => {
+                if let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) {
+                    self.timeline.service_seen(&ServiceKey::new(namespace, name), at);
+                }
+                self.tables.set_service(&service);
+            }
+            Event::ServiceGone(key) => {
+                self.timeline.gone(&key);
+                self.tables.remove_service(&key);
+            }
+            Event::EndpointSlice(slice) => {
+                if let Some(key) = Tables::service_of(&slice) {
+                    self.timeline.endpoints_seen(&key, at);
+                }
+                self.tables.set_slice(*slice);
+            }
+            Event::EndpointSliceGone { namespace, name } => self.tables.remove_slice(&namespace, &name),
+            Event::Zone(zone) => self.tables.set_zone(zone),
+            Event::Synced => self.sync(),
+        }
+    }
+
+    /// From the first time on that everything is known, the kernel follows. What the last process left is read, so
+    /// that only differences are written; no packet meets a moment without rules.
+    fn sync(&mut self) {
+        if self.synced {
+            return;
+        }
+        self.synced = true;
+        self.adopt();
+        // Even if nothing is different: the rules of another version are replaced now.
+        self.commit(&Commit::default());
+    }
+
+    fn adopt(&mut self) {
+        match self.kernel.dump() {
+            Ok(state) => {
+                self.failed = false;
+                self.tables.adopt(state);
+            }
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the packet rules"
+                );
+            }
+        }
+    }
+
+    fn change(&mut self) {
+        if self.failed {
+            self.adopt();
+        }
+        let change = self.tables.change();
+        self.commit(&change.commit);
+        if self.failed {
+            return;
+        }
+        self.timeline.committed(&change, &self.tables, Timestamp::now());
+        if !change.flows.is_empty() && self.jobs.send(Job::Flows(change.flows)).is_err() {
+            tracing::error!("the thread that ends udp flows has died");
+        }
+    }
+
+    /// Commits. If the kernel refuses, what it holds is read again and the difference is tried once more.
+    fn commit(&mut self, commit: &Commit) {
+        let Err(error) = self.kernel.commit(commit) else {
+            return;
+        };
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot change the packet rules"
+        );
+        self.adopt();
+        if self.failed {
+            return;
+        }
+        let again = self.tables.change();
+        if let Err(error) = self.kernel.commit(&again.commit) {
+            self.failed = true;
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot change the packet rules"
+            );
+        }
+    }
+}
