@@ -247,3 +247,52 @@ fn deployments() {
          spec.progressDeadlineSeconds: Invalid value: 0: must be greater than minReadySeconds"
     );
 }
+
+#[test]
+fn strategies_agree_with_the_resource_list() {
+    for resource in crate::resources::all()
+        .iter()
+        .filter(|resource| resource.is_stored())
+    {
+        let stored = resource.storage_gvk();
+        let kind = strategy(&stored.group, &stored.kind);
+        let name = format!("{}/{}", stored.group, stored.kind);
+        let facts = kind.facts();
+        assert_eq!(facts.namespaced, resource.namespaced, "scope of {name}");
+        assert_eq!(
+            facts.status,
+            resource.subresource("status").is_some(),
+            "status of {name}"
+        );
+    }
+}
+
+#[test]
+fn every_row_has_as_many_cells_as_columns() {
+    let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    for resource in crate::resources::all() {
+        let stored = resource.storage_gvk();
+        let table = strategy(&stored.group, &stored.kind).table();
+        for object in [json!({}), json!({"metadata": {}, "spec": {}, "status": {}})] {
+            let cells = (table.cells)(&object, now);
+            assert_eq!(cells.len(), table.columns.len(), "{}", stored.kind);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_too_empty_to_look_at() {
+    for resource in crate::resources::all() {
+        let stored = resource.storage_gvk();
+        let kind = strategy(&stored.group, &stored.kind);
+        let mut object = json!({});
+        create(kind, &mut object);
+        let mut update = json!({"metadata": {}});
+        kind.prepare_for_update(&mut update, &object);
+        kind.validate_update(&update, &object);
+        kind.prepare_for_status_update(&mut update, &object);
+        kind.validate_status_update(&update, &object);
+        kind.selectable_fields(&object);
+        kind.warnings(&object, None);
+    }
+}

@@ -1,5 +1,9 @@
 //! ConfigMap. Upstream: `pkg/apis/core`, `pkg/registry/core/configmap`.
 
+mod validation;
+
+pub(crate) use validation::{SIZE_MAX, check_immutable, decoded_len, validate_key};
+
 use crate::access::Read;
 use crate::strategy::{Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, text};
@@ -13,5 +17,7 @@ pub(crate) static STRATEGY: Kind = Kind {
             vec![map.name().into(), entries.into(), age(map, now)]
         },
     },
+    check: validation::check,
+    check_update: Some(validation::check_update),
     ..Kind::new(Facts::NAMESPACED_DATA)
 };

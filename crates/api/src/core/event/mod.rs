@@ -1,5 +1,7 @@
 //! Event. Upstream: `pkg/apis/core`, `pkg/registry/core/event`.
 
+mod validation;
+
 use crate::access::Read;
 use crate::strategy::{Facts, Kind};
 use crate::table::{Column, NAME, TableSpec, since, text, wide};
@@ -23,6 +25,7 @@ pub(crate) static STRATEGY: Kind = Kind {
         ],
         cells,
     },
+    check: validation::check,
     selectable_fields,
     ..Kind::new(Facts {
         create_on_update: true,

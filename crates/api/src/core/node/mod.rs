@@ -1,5 +1,7 @@
 //! Node. Upstream: `pkg/apis/core`, `pkg/registry/core/node`.
 
+mod validation;
+
 use crate::access::{Read, Write};
 use crate::core::resource_list;
 use crate::strategy::{Facts, Kind};
@@ -26,6 +28,9 @@ pub(crate) static STRATEGY: Kind = Kind {
         cells,
     },
     default,
+    check: validation::check,
+    check_update: Some(validation::check_update),
+    check_status_update: validation::check_status_update,
     selectable_fields: |node| {
         let unschedulable = node.sub("spec").flag("unschedulable");
         vec![("spec.unschedulable", unschedulable.to_string())]

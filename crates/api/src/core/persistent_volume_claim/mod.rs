@@ -2,7 +2,7 @@
 
 mod validation;
 
-pub(crate) use validation::validate_spec;
+pub(crate) use validation::{validate_access_modes, validate_spec};
 
 use crate::access::{Read, Write};
 use crate::core::{pod_spec, resource_list};

@@ -1,5 +1,7 @@
 //! Secret. Upstream: `pkg/apis/core`, `pkg/registry/core/secret`.
 
+mod validation;
+
 use crate::access::{Read, Write};
 use crate::strategy::{Facts, Kind, copy_field};
 use crate::table::{AGE, NAME, TableSpec, age, text};
@@ -27,6 +29,8 @@ pub(crate) static STRATEGY: Kind = Kind {
         }
     },
     selectable_fields: |secret| vec![("type", secret.text("type").to_owned())],
+    check: validation::check,
+    check_update: Some(validation::check_update),
     ..Kind::new(Facts::NAMESPACED_DATA)
 };
 

@@ -1,5 +1,7 @@
 //! EndpointSlice. Upstream: `pkg/apis/discovery`, `pkg/registry/discovery/endpointslice`.
 
+mod validation;
+
 use crate::access::{Read, Write};
 use crate::semantic::equal_field;
 use crate::strategy::{Facts, Kind, set_generation};
@@ -15,6 +17,8 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     default,
     prepare_for_update,
+    check: validation::check,
+    check_update: Some(validation::check_update),
     ..Kind::new(Facts {
         status: false,
         ..Facts::NAMESPACED

@@ -1,0 +1,3 @@
+//! The kind of the group `apiextensions.k8s.io`. Upstream: `k8s.io/apiextensions-apiserver`.
+
+pub(crate) mod custom_resource_definition;

@@ -1,0 +1,26 @@
+//! PodTemplate. Upstream: `pkg/apis/core`, `pkg/registry/core/podtemplate`.
+
+use crate::access::{Read, Write};
+use crate::at::At;
+use crate::core::pod_spec;
+use crate::strategy::{Facts, Kind};
+use crate::table::{self, NAME, TableSpec, text};
+use coracle_meta::object::ObjectExt;
+
+pub(crate) static STRATEGY: Kind = Kind {
+    table: &TableSpec {
+        columns: &[NAME, text("Containers"), text("Images"), text("Pod Labels")],
+        cells: |object, _| {
+            let template = object.sub("template");
+            let [names, images] = table::containers(template);
+            let labels = table::labels(template.sub("metadata").sub("labels"));
+            vec![object.name().into(), names, images, labels]
+        },
+    },
+    default: |object| pod_spec::default_template(object.object("template")),
+    check: |object, errors| pod_spec::validate_template(&At::top(object, "template"), errors),
+    ..Kind::new(Facts {
+        status: false,
+        ..Facts::NAMESPACED
+    })
+};
