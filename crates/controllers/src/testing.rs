@@ -131,7 +131,11 @@ impl World {
                 assert_ne!(*patch_type, PatchType::Json, "this world merges only");
                 let mut after = self.existing(resource, key)?;
                 let before = after.clone();
-                merge(&mut after, body);
+                let mut body = body.clone();
+                if *patch_type == PatchType::Strategic {
+                    merge_conditions(&before, &mut body);
+                }
+                merge(&mut after, &body);
                 if after["spec"] != before["spec"] {
                     after["metadata"]["generation"] = json!(before.generation() + 1);
                 }
@@ -217,6 +221,29 @@ fn merge(target: &mut Value, patch: &Value) {
             merge(&mut target[name.as_str()], value);
         }
     }
+}
+
+/// The one list that strategic merges of status are about: conditions, by type.
+fn merge_conditions(before: &Value, patch: &mut Value) {
+    let Some(changed) = patch
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .cloned()
+    else {
+        return;
+    };
+    let mut all = before
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for condition in changed {
+        match all.iter_mut().find(|known| known["type"] == condition["type"]) {
+            Some(known) => merge(known, &condition),
+            None => all.push(condition),
+        }
+    }
+    patch["status"]["conditions"] = Value::Array(all);
 }
 
 fn render(plan: &Plan) -> String {

@@ -2,11 +2,11 @@
 
 use super::{Observed, Replicated};
 use crate::pod;
+use crate::wire_time::wire_time;
 use coracle_meta::Selector;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 const FAILURE: &str = "ReplicaFailure";
 
@@ -31,7 +31,7 @@ pub(super) fn status<K: Replicated>(
         None => conditions.retain(|c| c.type_ != FAILURE),
         Some(_) if conditions.iter().any(|c| c.type_ == FAILURE) => {}
         Some(condition) => conditions.push(ReplicaSetCondition {
-            last_transition_time: Some(Time(whole_seconds(now))),
+            last_transition_time: Some(wire_time(now)),
             ..condition
         }),
     }
@@ -61,9 +61,4 @@ pub(super) fn differs(a: &ReplicaSetStatus, b: &ReplicaSetStatus) -> bool {
 
 fn unless_zero(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
-}
-
-/// `metav1.Time` has whole seconds; with fractions a status would differ from itself once stored.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).expect("the seconds of a timestamp are one")
 }
