@@ -112,11 +112,17 @@ fn write_type(out: &mut String, name: &str, schema: &Value) -> Result<()> {
     }
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
-        let mark = if required.contains(&Value::from(field.as_str())) {
-            "!"
-        } else {
-            ""
-        };
+        let mut mark = String::new();
+        if required.contains(&Value::from(field.as_str())) {
+            mark.push('!');
+        }
+        // Upstream's field is a struct, not a pointer to one: it is written even if nobody set it.
+        if schema["default"]
+            .as_object()
+            .is_some_and(serde_json::Map::is_empty)
+        {
+            mark.push('~');
+        }
         let ty = expression(schema).with_context(|| format!("field {field}"))?;
         write!(out, " {field}{mark} {ty}")?;
         write_attributes(out, schema)?;

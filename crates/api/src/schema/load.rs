@@ -1,9 +1,10 @@
 //! Reads the table. A line without indentation is a type: its name, then a shape unless it is an object, then
-//! `atomic`. Below it, ` =GROUP/VERSION/KIND` names a kind, and other lines are fields: name (`!` is required),
-//! type (`[T]` a list, `{T}` a map), attributes. The table is ours: what is wrong in it is a bug, found by the tests.
+//! `atomic`. Below it, ` =GROUP/VERSION/KIND` names a kind, and other lines are fields: name (`!` is required, `~` is
+//! written even if unset), type (`[T]` a list, `{T}` a map), attributes. The table is ours: what is wrong in it is a bug, found by the tests.
 
 use super::{Attributes, Expression, Field, Scalar, Table, Type, TypeRef, TypeShape};
 use coracle_meta::patch::{ListKind, Strategy};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Splits `GROUP/VERSION/KIND`.
@@ -143,10 +144,23 @@ impl Loader {
         let mut words = line.splitn(3, ' ');
         let name = words.next().unwrap_or_default();
         let expression = self.expression(words.next().unwrap_or_default());
-        let attributes = self.attributes(words.next().unwrap_or_default());
+        let always = name.ends_with('~');
+        let name = name.strip_suffix('~').unwrap_or(name);
+        let required = name.ends_with('!');
+        let name = name.strip_suffix('!').unwrap_or(name);
+        let list = matches!(
+            self.expressions[usize::from(expression)],
+            Expression::List(_) | Expression::Map(_)
+        );
+        let zero = match (always, required && list) {
+            (true, _) => Some(Value::Object(Map::new())),
+            (false, true) => Some(Value::Null),
+            (false, false) => None,
+        };
+        let attributes = self.attributes(words.next().unwrap_or_default(), zero);
         Field {
-            name: name.strip_suffix('!').unwrap_or(name),
-            required: name.ends_with('!'),
+            name,
+            required,
             ty: TypeRef {
                 expression,
                 attributes,
@@ -154,8 +168,11 @@ impl Loader {
         }
     }
 
-    fn attributes(&mut self, text: &'static str) -> u16 {
-        let mut attributes = Attributes::default();
+    fn attributes(&mut self, text: &'static str, zero: Option<Value>) -> u16 {
+        let mut attributes = Attributes {
+            zero,
+            ..Attributes::default()
+        };
         let mut rest = text;
         let mut keys: &'static [&'static str] = &[];
         let mut list = "";

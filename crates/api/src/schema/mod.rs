@@ -75,6 +75,7 @@ struct Attributes {
     /// Whether the object is replaced as one; what a field says overrides its type.
     atomic: Option<bool>,
     strategy: Strategy<'static>,
+    zero: Option<Value>,
     default: Option<Value>,
 }
 
@@ -341,6 +342,10 @@ impl Schema for TypeRef {
     fn type_name(self) -> &'static str {
         let name = self.through_lists().name().unwrap_or_default();
         name.rsplit('.').next().unwrap_or_default()
+    }
+
+    fn zero(self) -> Option<Value> {
+        self.attributes().zero.clone()
     }
 
     fn default(self) -> Option<Value> {

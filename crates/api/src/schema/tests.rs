@@ -1,3 +1,5 @@
+mod patches;
+
 use super::*;
 use coracle_meta::patch::Schema;
 use serde_json::json;

@@ -27,6 +27,10 @@ pub trait Schema: Copy {
     /// The name of the type in messages, such as `PodSpec`; empty where it has none.
     fn type_name(self) -> &'static str;
 
+    /// What upstream's encoder writes here when nobody set anything: an empty object for a struct that is no pointer,
+    /// null for a list that is not left out when empty. Who sets fields inside does not come to own the whole.
+    fn zero(self) -> Option<Value>;
+
     /// What an absent value here means; lists keyed by a field with a default need it.
     fn default(self) -> Option<Value>;
 }

@@ -211,12 +211,20 @@ fn compare_maps<S: Schema>(
     comparison: &mut Comparison,
 ) {
     let none = Map::new();
-    let old = old.and_then(Value::as_object).unwrap_or(&none);
-    let new = new.and_then(Value::as_object).unwrap_or(&none);
+    let (old_map, new_map) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+    let (old, new) = (old_map.unwrap_or(&none), new_map.unwrap_or(&none));
     let added = new.keys().filter(|key| !old.contains_key(*key));
     for key in old.keys().chain(added) {
+        let child = child(schema, key);
+        // Only an object that is there can have a field that nobody set.
+        let zero = if old_map.is_some() && new_map.is_some() {
+            child.and_then(Schema::zero)
+        } else {
+            None
+        };
+        let (old, new) = (old.get(key).or(zero.as_ref()), new.get(key).or(zero.as_ref()));
         path.push(Step::field(key));
-        compare_at(child(schema, key), old.get(key), new.get(key), path, comparison);
+        compare_at(child, old, new, path, comparison);
         path.pop();
     }
 }

@@ -365,11 +365,7 @@ fn apply_to<S: Schema>(
     };
     let last = managers.insert(id.clone(), owned);
     let new = match &last {
-        Some(last) if !last.fields.is_empty() => {
-            let pruned = prune(schema, &merged, &managers, &last.fields);
-            // An empty structure that is applied, but has been emptied by pruning, is to be there.
-            merge::merge(Some(schema), &pruned, config)
-        }
+        Some(last) if !last.fields.is_empty() => prune(schema, &merged, &managers, &last.fields),
         _ => merged,
     };
 
@@ -400,20 +396,23 @@ fn apply_to<S: Schema>(
     Ok((new, managers))
 }
 
-/// Removes what this manager applied last time and does not apply any more, unless somebody else owns it.
+/// Removes what this manager applied last time and does not apply any more, unless somebody else owns it. A structure
+/// that is emptied by that, but owned, stays as an empty one; upstream leaves a null.
 fn prune<S: Schema>(schema: S, merged: &Value, managers: &Managers, last: &Set) -> Value {
     let named = |set: &Set| set.with_named_fields(Some(schema));
     let fields_of = |value: &Value| named(&typed::field_set(schema, value));
+    let mut owned = Set::default();
+    for manager in managers.values() {
+        owned.extend(&manager.fields);
+    }
     let without = |fields: &Set| {
-        typed::remove(Some(schema), merged, fields).unwrap_or_else(|| Value::Object(Map::new()))
+        let left = typed::remove(Some(schema), merged, fields, &owned);
+        left.unwrap_or_else(|| Value::Object(Map::new()))
     };
     let merged_fields = fields_of(merged);
     let last = named(last);
 
     let pruned = without(&last);
-    let owned = managers
-        .values()
-        .fold(Set::default(), |all, owned| all.union(&owned.fields));
     let kept = fields_of(&pruned).union(&named(&owned));
     let pruned = without(&merged_fields.difference(&kept));
     // What vanished with its surroundings but was never this manager's comes back.

@@ -11,6 +11,7 @@ enum Type {
     Object,
     Meta,
     Spec,
+    Status,
     Number,
     Text,
     Protocol,
@@ -28,9 +29,13 @@ enum Type {
 impl Schema for Type {
     fn kind(self) -> Kind {
         match self {
-            Type::Object | Type::Meta | Type::Spec | Type::Container | Type::Port | Type::Selector => {
-                Kind::Struct
-            }
+            Type::Object
+            | Type::Meta
+            | Type::Spec
+            | Type::Status
+            | Type::Container
+            | Type::Port
+            | Type::Selector => Kind::Struct,
             Type::Texts => Kind::Map,
             Type::Containers | Type::Ports | Type::Finalizers | Type::Args => Kind::List,
             Type::Number => Kind::Scalar(ScalarKind::Numeric),
@@ -43,7 +48,9 @@ impl Schema for Type {
             (Type::Texts, _) => Type::Text,
             (Type::Object, "apiVersion" | "kind") => Type::Text,
             (Type::Object, "metadata") => Type::Meta,
-            (Type::Object, "spec" | "status") => Type::Spec,
+            (Type::Object, "spec") => Type::Spec,
+            (Type::Object, "status") => Type::Status,
+            (Type::Status, "replicas") => Type::Number,
             (Type::Meta, "name" | "namespace" | "uid") => Type::Text,
             (Type::Meta, "labels" | "annotations") => Type::Texts,
             (Type::Meta, "finalizers") => Type::Finalizers,
@@ -88,6 +95,9 @@ impl Schema for Type {
     }
     fn type_name(self) -> &'static str {
         ""
+    }
+    fn zero(self) -> Option<Value> {
+        (self == Type::Status).then(|| json!({}))
     }
     fn default(self) -> Option<Value> {
         (self == Type::Protocol).then(|| json!("TCP"))
@@ -212,6 +222,27 @@ fn what_another_owns_is_kept() {
         json!({"replicas": 1, "containers": [{"name": "c", "env": {"X": "1"}}]})
     );
     assert_eq!(managers(&new), ["b Apply"]);
+}
+
+#[test]
+fn an_emptied_structure_that_another_owns_is_kept() {
+    let live = applied(
+        None,
+        "a",
+        json!({"inner": {"replicas": 1}, "containers": [{"name": "c", "env": {"X": "1"}}]}),
+    )
+    .expect("applies");
+    let live = applied(
+        Some(&live),
+        "b",
+        json!({"inner": {}, "containers": [{"name": "c", "env": {}}]}),
+    )
+    .expect("applies");
+    let new = applied(Some(&live), "a", json!({"replicas": 1})).expect("applies");
+    assert_eq!(
+        new["spec"],
+        json!({"inner": {}, "containers": [{"name": "c", "env": {}}], "replicas": 1})
+    );
 }
 
 #[test]

@@ -216,8 +216,25 @@ fn collect<S: Schema>(schema: Option<S>, value: &Value, path: &mut Vec<Step>, se
     }
 }
 
-/// The object without the fields in a set; containers that become empty go too. `None` if nothing remains.
-pub(super) fn remove<S: Schema>(schema: Option<S>, value: &Value, fields: &Set) -> Option<Value> {
+/// The object without the fields in a set. Containers that become empty go too, unless they are in `owned`: then
+/// somebody wants them even if empty. `None` if nothing remains.
+pub(super) fn remove<S: Schema>(
+    schema: Option<S>,
+    value: &Value,
+    fields: &Set,
+    owned: &Set,
+) -> Option<Value> {
+    let nothing = Set::default();
+    let inside = |schema: Option<S>, step: &Step, value: &Value| -> Option<Value> {
+        if fields.has(step) {
+            return None;
+        }
+        let Some(fields) = fields.below(step) else {
+            return Some(value.clone());
+        };
+        let left = remove(schema, value, fields, owned.below(step).unwrap_or(&nothing));
+        left.or_else(|| owned.has(step).then(|| emptied(value)))
+    };
     match walk(schema, value) {
         Walk::Leaf => match (value, schema.map(Schema::kind)) {
             // An atomic structure in which something is to be removed is removed.
@@ -225,36 +242,27 @@ pub(super) fn remove<S: Schema>(schema: Option<S>, value: &Value, fields: &Set) 
             _ => Some(value.clone()),
         },
         Walk::Map(object) => {
-            let mut kept = Map::new();
-            for (key, value) in object {
-                let step = Step::field(key);
-                if fields.has(&step) {
-                    continue;
-                }
-                let value = match fields.below(&step) {
-                    Some(below) => remove(child(schema, key), value, below),
-                    None => Some(value.clone()),
-                };
-                kept.extend(value.map(|value| (key.clone(), value)));
-            }
+            let kept = object.iter().filter_map(|(key, value)| {
+                let left = inside(child(schema, key), &Step::field(key), value)?;
+                Some((key.clone(), left))
+            });
+            let kept: Map<String, Value> = kept.collect();
             (!kept.is_empty()).then_some(Value::Object(kept))
         }
         Walk::List(list, kind) => {
-            let mut kept = Vec::new();
-            for item in list {
-                let Ok(step) = step(schema, kind, item) else {
-                    kept.push(item.clone());
-                    continue;
-                };
-                if fields.has(&step) {
-                    continue;
-                }
-                match fields.below(&step) {
-                    Some(below) => kept.extend(remove(element(schema), item, below)),
-                    None => kept.push(item.clone()),
-                }
-            }
+            let kept = list.iter().filter_map(|item| match step(schema, kind, item) {
+                Ok(step) => inside(element(schema), &step, item),
+                Err(_) => Some(item.clone()),
+            });
+            let kept: Vec<Value> = kept.collect();
             (!kept.is_empty()).then_some(Value::Array(kept))
         }
+    }
+}
+
+fn emptied(value: &Value) -> Value {
+    match value {
+        Value::Array(_) => Value::Array(Vec::new()),
+        _ => Value::Object(Map::new()),
     }
 }

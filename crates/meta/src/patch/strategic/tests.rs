@@ -94,6 +94,9 @@ impl Schema for Item {
     fn type_name(self) -> &'static str {
         "MergeItem"
     }
+    fn zero(self) -> Option<Value> {
+        None
+    }
     fn default(self) -> Option<Value> {
         None
     }
