@@ -51,7 +51,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
         Command::Up(args) => runtime()?.block_on(commands::up::run(args)),
-        Command::Down(_) | Command::Demo(_) | Command::Status(_) => Ok(()),
+        Command::Down(args) => runtime()?.block_on(cluster::teardown::run(&args.cluster, args.delete)),
+        Command::Demo(args) => runtime()?.block_on(demo::run(args)),
+        Command::Status(config) => commands::status::run(&config),
     }
 }
 

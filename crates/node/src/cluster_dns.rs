@@ -7,14 +7,32 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use coracle_client::{Client, Event, informer};
 use coracle_dns::SharedZone;
 use coracle_meta::GroupVersionResource;
+use coracle_reconcile::Key;
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Changes that may wait for the zone.
 const QUEUE: usize = 256;
 
+/// When each Service first had its record, readable at any time.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    services: Mutex<HashMap<Key, Timestamp>>,
+}
+
+impl Timeline {
+    /// When the Service had its record; none if it has none.
+    pub fn of(&self, service: &Key) -> Option<Timestamp> {
+        self.services.lock().get(service).copied()
+    }
+}
+
 /// Keeps the zone up to date until dropped. `synced` is told when the zone holds everything that existed at the start.
-pub async fn run(client: Client, zone: SharedZone, synced: oneshot::Sender<()>) {
+pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, synced: oneshot::Sender<()>) {
     let (services_in, mut services) = mpsc::channel(QUEUE);
     let (slices_in, mut slices) = mpsc::channel(QUEUE);
     let resource = |group: &str, plural: &str| GroupVersionResource::new(group, "v1", plural);
@@ -37,12 +55,16 @@ pub async fn run(client: Client, zone: SharedZone, synced: oneshot::Sender<()>) 
             // Cancel-safe: receiving from a channel loses nothing when the other branch wins.
             tokio::select! {
                 Some(event) = services.recv() => match event {
-                    Event::Applied { object, .. } => {
+                    Event::Applied { key, object, .. } => {
                         if let Some(service) = decode::<Service>(&object) {
                             zone.write().upsert_service(&service);
+                            timeline.services.lock().entry(key).or_insert_with(Timestamp::now);
                         }
                     }
-                    Event::Deleted { key, .. } => zone.write().remove_service(&key.namespace, &key.name),
+                    Event::Deleted { key, .. } => {
+                        zone.write().remove_service(&key.namespace, &key.name);
+                        timeline.services.lock().remove(&key);
+                    }
                     Event::Synced(_) => have_services = true,
                     Event::Progress(_) => {}
                 },

@@ -9,13 +9,14 @@ use coracle_apiserver::authn::{
     TokenReviews, TokenSource,
 };
 use coracle_apiserver::authz::access_review::AccessReviews;
-use coracle_apiserver::authz::{EscalationCheck, NodeAuthorizer, Rbac};
+use coracle_apiserver::admission;
+use coracle_apiserver::authz::{NodeAuthorizer, Rbac};
 use coracle_apiserver::bootstrap::{self, ApiEndpoint};
 use coracle_apiserver::node_proxy::NodeProxy;
 use coracle_apiserver::registry::core::service::{IpChanges, PortRange, ServiceAllocator, ip_addresses};
 use coracle_apiserver::serviceaccounts::{Keys, TokenRequests};
 use coracle_apiserver::{
-    Admission, ApiServer, Authenticator, Authorizer, Config, Connection, Connector, UserInfo,
+    ApiServer, Authenticator, Authorizer, Config, Connection, Connector, UserInfo,
 };
 use coracle_client::{Client, Transport, TransportError};
 use coracle_meta::GroupResource;
@@ -157,7 +158,7 @@ pub fn admin(name: &str) -> UserInfo {
 
 /// The identity of a controller, as upstream's controller manager uses one service account a controller.
 pub fn controller(name: &str) -> UserInfo {
-    let user = format!("system:serviceaccount:kube-system:{name}-controller");
+    let user = format!("system:serviceaccount:kube-system:{name}");
     UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
 }
 
@@ -189,8 +190,7 @@ fn plugins(
     let (first, last) = options.node_ports;
     let range = PortRange { first, last };
     let allocator = Arc::new(ServiceAllocator::new(&[options.service_cidr.into()], range, changes));
-    let mut admission: Vec<Arc<dyn Admission>> = Vec::new();
-    admission.push(Arc::new(EscalationCheck::new(rbac.clone(), authorizers.clone())));
+    let mut admission = admission::default_plugins(&authorizers, &rbac);
     admission.push(allocator.clone());
 
     let kubelet_client = authority

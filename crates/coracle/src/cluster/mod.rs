@@ -1,9 +1,11 @@
 //! A whole cluster in this process: control plane, controllers, scheduler, node.
 
 mod control_plane;
+mod node;
 pub mod preflight;
 pub mod progress;
 mod tasks;
+pub mod teardown;
 mod tls;
 
 use crate::certificates::{self, Authority, Leaf};
@@ -12,12 +14,19 @@ use crate::kubeconfig;
 use anyhow::{Context, Result, bail};
 use control_plane::{ControlPlane, Options};
 use coracle_client::{Client, driver, events, machine_driver};
+use coracle_dataplane::ServiceKey;
+use coracle_node::cluster_dns;
+use coracle_node::service_proxy::ServiceProxy;
+use coracle_reconcile::Key;
+use jiff::Timestamp;
+use node::NodeParts;
 use preflight::{DirectoryLock, Preflight};
 use progress::Progress;
 use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use tasks::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,6 +36,8 @@ pub struct Cluster {
     node_ip: Ipv4Addr,
     client: Client,
     control_plane: ControlPlane,
+    proxy: Arc<ServiceProxy>,
+    names: Arc<cluster_dns::Timeline>,
     tasks: Tasks,
     /// Released last, when nothing works on the directory any more.
     _lock: DirectoryLock,
@@ -66,14 +77,21 @@ impl Cluster {
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
         progress.done(&format!("API server on port {}", config.secure_port));
 
-        start_controllers(&control_plane, &mut tasks);
+        start_controllers(&config, &authority, &control_plane, &mut tasks);
         progress.done("controllers and scheduler");
-        drop(kubelet);
 
+        let node = (node_name.as_str(), node_ip);
+        let NodeParts { proxy, names, dns_synced, ready } =
+            node::start(&config, node, kubelet, &authority, &control_plane, &mut tasks).await?;
+        progress.done("pod network, packet rules, containers");
         let client = control_plane.client(control_plane::admin("kubernetes-admin"));
+        ready.await.context("the node ended")?;
+        progress.done("node Ready");
+        dns_synced.await.context("the cluster DNS ended")?;
+        progress.done(&format!("cluster DNS on {}", config.dns_address()?));
         write_kubeconfig(&config, &authority)?;
         progress.ready(&format!("kubectl --context {} get nodes", kubeconfig::CONTEXT));
-        Ok(Self { config, node_ip, client, control_plane, tasks, _lock: lock })
+        Ok(Self { config, node_ip, client, control_plane, proxy, names, tasks, _lock: lock })
     }
 
     /// A client that may do everything.
@@ -89,6 +107,17 @@ impl Cluster {
     /// Address of the node.
     pub fn node_ip(&self) -> Ipv4Addr {
         self.node_ip
+    }
+
+    /// What the node has done for a Service so far, and when.
+    pub fn timeline(&self, namespace: &str, name: &str) -> Vec<(Timestamp, &'static str)> {
+        let proxy = self.proxy.timeline().of(&ServiceKey::new(namespace, name)).unwrap_or_default();
+        let steps = [
+            (proxy.endpoints_seen, "endpoint controller: the EndpointSlice lists the Pods that the selector finds"),
+            (proxy.endpoints_programmed, "service proxy: the kernel forwards to one of these Pods, chosen at random"),
+            (self.names.of(&Key::new(namespace, name)), "cluster DNS: the Service's name has its record"),
+        ];
+        steps.into_iter().filter_map(|(at, what)| Some((at?, what))).collect()
     }
 
     /// Waits for Ctrl-C or SIGTERM. The end of a part that must not end is an error.
@@ -110,11 +139,22 @@ impl Cluster {
     }
 }
 
-fn start_controllers(control_plane: &ControlPlane, tasks: &mut Tasks) {
+fn start_controllers(
+    config: &ClusterConfig,
+    authority: &Authority,
+    control_plane: &ControlPlane,
+    tasks: &mut Tasks,
+) {
     let watcher = control_plane.client(control_plane::admin("system:kube-controller-manager"));
     let (recorder, recording) = events::recorder(watcher.clone());
     tasks.spawn("event recorder", recording);
-    let specs = coracle_controllers::all(&coracle_controllers::Config {});
+    let specs = coracle_controllers::all(&coracle_controllers::Config {
+        started: Timestamp::now(),
+        cluster_cidrs: vec![config.cluster_cidr.into()],
+        service_cidrs: vec![config.service_cidr.into()],
+        root_ca_pem: authority.certificate.clone(),
+        most_ended_pods: coracle_controllers::Config::MOST_ENDED_PODS,
+    });
     let writers: std::collections::HashMap<&'static str, Client> = specs
         .iter()
         .map(|spec| (spec.name, control_plane.client(control_plane::controller(spec.name))))

@@ -2,4 +2,5 @@
 
 pub mod image;
 pub mod reference;
+pub mod status;
 pub mod up;

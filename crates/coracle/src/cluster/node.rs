@@ -1,0 +1,192 @@
+//! The node of this process: pod network, packet rules, cluster DNS, containers, and the agent that drives them.
+
+use super::control_plane::ControlPlane;
+use super::tasks::Tasks;
+use super::tls;
+use crate::certificates::{Authority, Leaf};
+use crate::commands::image::store_in;
+use crate::config::ClusterConfig;
+use anyhow::{Context, Result, anyhow};
+use coracle_apiserver::UserInfo;
+use coracle_dataplane::Config as ProxyConfig;
+use coracle_dns::forward::Forwarder;
+use coracle_dns::{Server as DnsServer, SharedZone, Zone};
+use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
+use coracle_node::service_proxy::{self, ServiceProxy};
+use coracle_node::{NodeConfig, Parts, cluster_dns};
+use coracle_oci::{OciRuntime, PullConfig, Runtime, RuntimeConfig};
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const DNS_PORT: u16 = 53;
+/// What a node of upstream's gets out of the cluster's range.
+const NODE_PREFIX: u8 = 24;
+/// How long a Pod that ends is kept from SIGTERM while the data plane takes it out.
+const DRAIN: Duration = Duration::from_secs(2);
+/// The resolvers behind systemd-resolved's stub: asking the stub from a Pod would go round in a circle.
+const RESOLV_CONFS: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+
+/// The parts of a node that others look at.
+pub struct NodeParts {
+    /// The packet rules, and when they were made.
+    pub proxy: Arc<ServiceProxy>,
+    /// When Services had their DNS records.
+    pub names: Arc<cluster_dns::Timeline>,
+    /// Ready when the DNS zone holds everything that exists.
+    pub dns_synced: oneshot::Receiver<()>,
+    /// Ready when the Node object says so and the Pods of the node are known.
+    pub ready: oneshot::Receiver<()>,
+}
+
+/// Starts the node.
+pub async fn start(
+    config: &ClusterConfig,
+    (name, ip): (&str, Ipv4Addr),
+    listener: TcpListener,
+    authority: &Authority,
+    control_plane: &ControlPlane,
+    tasks: &mut Tasks,
+) -> Result<NodeParts> {
+    let network = Arc::new(PodNetwork::new(network_config(config)?)?);
+    let proxy = Arc::new(ServiceProxy::start(proxy_config(config, name)?)?);
+    let client = control_plane.client(identity(name));
+
+    let (dns, zone) = dns_server(config).await?;
+    let (synced, dns_synced) = oneshot::channel();
+    let names = Arc::new(cluster_dns::Timeline::default());
+    tasks.spawn("cluster DNS", dns.run());
+    let dns_client = control_plane.client(UserInfo::new("system:kube-dns", &["system:masters"]));
+    tasks.spawn("cluster DNS zone", cluster_dns::run(dns_client, zone, names.clone(), synced));
+    let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
+    let following = proxy.clone();
+    tasks.spawn("service proxy", async move { service_proxy::follow(proxy_client, &following).await });
+
+    let images = store_in(&config.data_dir)?;
+    let runtime = Runtime::open(runtime_config(config)?).await?;
+    let addresses: [IpAddr; 1] = [ip.into()];
+    let pair = authority
+        .issue(&format!("system:node:{name}"), &Leaf::Server { names: &[name.to_owned()], addresses: &addresses })?;
+    let node_config = NodeConfig {
+        name: name.to_owned(),
+        addresses: addresses.to_vec(),
+        pod_cidr: Some(pod_cidr(config)?),
+        labels: BTreeMap::new(),
+        cluster_dns: vec![config.dns_address()?.into()],
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: resolv_conf(),
+        data_dir: config.data_dir.join("node"),
+        max_pods: config.max_pods,
+        drain: DRAIN,
+        pull: PullConfig { plain_http: config.insecure_registry.clone() },
+        tls: Arc::new(tls::server(&pair, &authority.certificate, tls::ClientCertificates::Required)?),
+    };
+    listener.set_nonblocking(true)?;
+    let parts = Parts {
+        client,
+        runtime,
+        images,
+        network,
+        data_plane: proxy.clone(),
+        listener: tokio::net::TcpListener::from_std(listener)?,
+    };
+    let (now_ready, ready) = oneshot::channel();
+    tasks.spawn("node", async move {
+        // Nobody may be waiting any more.
+        let told = coracle_node::run(node_config, parts, || drop(now_ready.send(()))).await;
+        if let Err(error) = told {
+            tracing::error!(error = &error as &dyn std::error::Error, "the node ended");
+        }
+    });
+    Ok(NodeParts { proxy, names, dns_synced, ready })
+}
+
+/// Ends every Pod of this node and takes its network out of the kernel.
+pub async fn tear_down(config: &ClusterConfig) -> Result<()> {
+    if config.data_dir.exists() {
+        let runtime = Runtime::open(runtime_config(config)?).await?;
+        for pod in runtime.list() {
+            runtime.remove_pod(&pod.spec.uid).await?;
+        }
+    }
+    let name = config.node_name()?;
+    PodNetwork::new(network_config(config)?)?.tear_down()?;
+    ServiceProxy::start(proxy_config(config, &name)?)?.delete()?;
+    Ok(())
+}
+
+fn identity(name: &str) -> UserInfo {
+    UserInfo::new(format!("system:node:{name}"), &["system:nodes"])
+}
+
+fn network_config(config: &ClusterConfig) -> Result<PodNetworkConfig> {
+    Ok(PodNetworkConfig {
+        directory: config.run_dir.join("netns"),
+        pod_cidr: pod_cidr(config)?,
+        service_cidr: config.service_cidr,
+        local_addresses: vec![config.dns_address()?],
+        mtu: None,
+    })
+}
+
+fn proxy_config(config: &ClusterConfig, node_name: &str) -> Result<ProxyConfig> {
+    Ok(ProxyConfig {
+        node_name: node_name.to_owned(),
+        zone: None,
+        pod_cidrs: vec![config.cluster_cidr.into()],
+        service_cidrs: vec![config.service_cidr.into()],
+        local_addresses: [IpAddr::V4(config.dns_address()?)].into(),
+    })
+}
+
+/// The first node has the first part of the cluster's range.
+fn pod_cidr(config: &ClusterConfig) -> Result<Ipv4Net> {
+    let range = config.cluster_cidr;
+    let prefix = NODE_PREFIX.max(range.prefix_len());
+    range
+        .subnets(prefix)
+        .ok()
+        .and_then(|mut subnets| subnets.next())
+        .ok_or_else(|| anyhow!("--cluster-cidr {range} is too small"))
+}
+
+fn runtime_config(config: &ClusterConfig) -> Result<RuntimeConfig> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    Ok(RuntimeConfig {
+        root: config.data_dir.join("containers"),
+        images: store_in(&config.data_dir)?,
+        shim_command: vec![own.to_string_lossy().into_owned(), "internal".into(), "shim".into()],
+        oci_runtime: match config.oci_runtime.as_str() {
+            "builtin" => OciRuntime::Builtin,
+            path => OciRuntime::Binary(PathBuf::from(path)),
+        },
+        cgroup_root: cgroup_root(&config.data_dir),
+    })
+}
+
+/// Each cluster has a cgroup of its own: two on one machine must not take each other's.
+fn cgroup_root(data_dir: &Path) -> PathBuf {
+    if data_dir == Path::new(crate::config::DEFAULT_DATA_DIR) {
+        return PathBuf::from("coracle");
+    }
+    let text = data_dir.to_string_lossy();
+    PathBuf::from(format!("coracle-{}", text.trim_matches('/').replace('/', "-")))
+}
+
+async fn dns_server(config: &ClusterConfig) -> Result<(DnsServer, SharedZone)> {
+    let address = config.dns_address()?;
+    let resolvers = std::fs::read_to_string(resolv_conf()).unwrap_or_default();
+    let forwarder = Forwarder::from_resolv_conf(&resolvers, address.into());
+    let zone: SharedZone = Arc::new(Zone::new(&config.cluster_domain).into());
+    let server = DnsServer::bind(SocketAddr::from((address, DNS_PORT)), zone.clone(), forwarder).await?;
+    Ok((server, zone))
+}
+
+fn resolv_conf() -> PathBuf {
+    let found = RESOLV_CONFS.iter().map(PathBuf::from).find(|path| path.exists());
+    found.unwrap_or_else(|| PathBuf::from(RESOLV_CONFS[1]))
+}
