@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A request.
 pub const REQUEST: u16 = 0x1;
@@ -227,6 +228,11 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the namespace of the calling thread.
     pub fn open(protocol: Protocol) -> Result<Self> {
+        Self::open_in_groups(protocol, 0)
+    }
+
+    /// Opens a socket that also receives the notifications of these groups, a bit mask.
+    pub fn open_in_groups(protocol: Protocol, groups: u32) -> Result<Self> {
         let failed = |errno: Errno| Error::new("open a netlink socket", errno);
         let fd = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -239,7 +245,7 @@ impl Socket {
             },
         )
         .map_err(failed)?;
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(failed)?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(failed)?;
         let socket = Self {
             fd,
             receive: vec![0; RECEIVE_BYTES],
@@ -316,6 +322,20 @@ impl Socket {
                 Err(Errno::INTR) => (),
                 Err(errno) => return Err(Error::new(what, errno)),
             }
+        }
+    }
+
+    /// Waits for a notification, whatever it says. False if none came in time.
+    pub fn wait(&mut self, what: &str, at_most: Duration) -> Result<bool> {
+        let failed = |errno: Errno| Error::new(what, errno);
+        sockopt::set_socket_timeout(&self.fd, sockopt::Timeout::Recv, Some(at_most)).map_err(failed)?;
+        match rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.fd, &mut self.receive[..], RecvFlags::empty())
+        }) {
+            // So many notifications that some were lost: one of them counts too.
+            Ok(_) | Err(Errno::NOBUFS) => Ok(true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(errno) => Err(failed(errno)),
         }
     }
 

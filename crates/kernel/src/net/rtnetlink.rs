@@ -7,6 +7,7 @@ use super::{Error, Result};
 use rustix::io::Errno;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -20,11 +21,16 @@ const GET_ROUTE: u16 = 26;
 const NEW_NEIGHBOUR: u16 = 28;
 
 const IFF_UP: u32 = 1;
+/// `IF_OPER_UP`.
+const OPERATIONAL: u8 = 6;
+/// Notifications about devices: `RTMGRP_LINK`.
+const LINK_GROUP: u32 = 1;
 
 mod link {
     pub const ADDRESS: u16 = 1;
     pub const NAME: u16 = 3;
     pub const MTU: u16 = 4;
+    pub const OPERATIONAL_STATE: u16 = 16;
     pub const INFO: u16 = 18;
     pub const INFO_KIND: u16 = 1;
     pub const INFO_DATA: u16 = 2;
@@ -87,6 +93,8 @@ pub struct Link {
     pub alias: String,
     /// Largest packet, in bytes.
     pub mtu: u32,
+    /// Whether packets can be sent: it is up, so is what it is connected to, and the kernel has taken note of it.
+    pub operational: bool,
 }
 
 /// An address on a device.
@@ -206,7 +214,7 @@ impl Rtnetlink {
                             link::NAMESPACE_FD,
                             veth.peer_namespace.as_raw_fd().cast_unsigned(),
                         );
-                                });
+                    });
                 });
             });
         })
@@ -221,7 +229,9 @@ impl Rtnetlink {
     /// Writes a remark on a device, which `ip link` shows.
     pub fn set_alias(&mut self, link: u32, alias: &str) -> Result<()> {
         let what = format!("write a remark on network device {link}");
-        self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| m.string(link::ALIAS, alias))
+        self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
+            m.string(link::ALIAS, alias)
+        })
     }
 
     /// Keeps a device that is still down from giving itself a link-local IPv6 address: where nobody uses it, finding
@@ -239,6 +249,27 @@ impl Rtnetlink {
             Err(error) if error.is(Errno::AFNOSUPPORT) => Ok(()),
             other => other,
         }
+    }
+
+    /// Waits until packets can be sent from a device that is up, at most this long.
+    ///
+    /// The half of a pair that comes up first is connected to nothing; when the other comes up, the kernel opens its
+    /// queue in a work item of its own, and throws away what is sent meanwhile. Since Linux 6.8 asking for the state
+    /// does that work at once; before, a notification tells. Call it on a thread in the namespace of this socket.
+    pub fn wait_until_operational(&mut self, name: &str, at_most: Duration) -> Result<()> {
+        let what = format!("wait until network device {name} is operational");
+        let deadline = Instant::now() + at_most;
+        if self.require_link(name)?.operational {
+            return Ok(());
+        }
+        let mut notifications = Socket::open_in_groups(Protocol::Route, LINK_GROUP)?;
+        while !self.require_link(name)?.operational {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !notifications.wait(&what, left)? {
+                return Err(Error::new(what, Errno::TIMEDOUT));
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a device and what hangs on it: addresses, routes, the other half of a pair.
@@ -365,6 +396,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         name: attributes.string(link::NAME)?.to_owned(),
         alias: attributes.string(link::ALIAS).unwrap_or_default().to_owned(),
         mtu: attributes.ne32(link::MTU)?,
+        operational: attributes.get(link::OPERATIONAL_STATE) == Some(&[OPERATIONAL]),
     })
 }
 

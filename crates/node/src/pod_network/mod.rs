@@ -18,6 +18,7 @@ use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Next hop of every pod.
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -25,6 +26,8 @@ const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const NODE_MAC: Mac = [0xee; 6];
 /// The device inside a pod.
 const POD_DEVICE: &str = "eth0";
+/// A busy kernel may take a while.
+const OPERATIONAL_WITHIN: Duration = Duration::from_secs(10);
 /// What the names of the node's halves begin with.
 const LINK_PREFIX: &str = "cor";
 /// Where no default route tells.
@@ -200,7 +203,7 @@ impl PodNetwork {
                 })?;
                 host.require_link(&pod.host_device)?.index
             };
-            configure_pod(ip)?;
+            let mut eth0 = configure_pod(ip)?;
             let mut host = self.host.lock();
             host.disable_link_local(link)?;
             host.set_up(link)?;
@@ -214,7 +217,10 @@ impl PodNetwork {
                 mtu: None,
             })?;
             // Last: a link with a remark is one that was finished.
-            host.set_alias(link, &alias)
+            host.set_alias(link, &alias)?;
+            drop(host);
+            // The node's half came up last and is operational from the start; the pod's was up before.
+            eth0.wait_until_operational(POD_DEVICE, OPERATIONAL_WITHIN)
         })
         .map_err(failed)?;
         self.addresses.lock().take(ip);
@@ -340,8 +346,8 @@ fn service_route(config: &PodNetworkConfig, node_address: Ipv4Addr, loopback: u3
     }
 }
 
-/// The pod's part; runs inside its namespace, where `eth0` is already.
-fn configure_pod(ip: Ipv4Addr) -> Result<(), net::Error> {
+/// The pod's part; runs inside its namespace, where `eth0` is already. Returns the socket, which is bound there.
+fn configure_pod(ip: Ipv4Addr) -> Result<Rtnetlink, net::Error> {
     let mut pod = Rtnetlink::open()?;
     let loopback = pod.loopback()?;
     pod.set_up(loopback)?;
@@ -357,7 +363,8 @@ fn configure_pod(ip: Ipv4Addr) -> Result<(), net::Error> {
         source: None,
         scope: Scope::Universe,
         mtu: None,
-    })
+    })?;
+    Ok(pod)
 }
 
 /// A stable name that fits into the 15 bytes of a device name: FNV-1a of the uid.

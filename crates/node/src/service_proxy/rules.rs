@@ -109,7 +109,7 @@ impl Rules {
             },
         ];
         let id = [address, protocol, port, Field::Priority];
-        let client = [Field::SourceAddress, address, protocol, port];
+        let client = [address, protocol, port, Field::SourceAddress];
         let map = |name, key, value| Set {
             name,
             key: DataType(key),
@@ -151,8 +151,8 @@ impl Rules {
         const CHAINS: [&str; 9] = [
             "refuse",
             "discard",
-            "mark",
-            "mark-outside",
+            "rewrite-source",
+            "rewrite-outside",
             "to-inside",
             "to-node-port-inside",
             "to-node-port",
@@ -189,11 +189,11 @@ impl Rules {
         self.rule(batch, "refuse", vec![Expression::Reject(Reject::PortUnreachable)]);
         self.rule(batch, "discard", vec![Expression::Verdict(Verdict::Drop)]);
 
-        self.rule(batch, "mark", set_mark());
+        self.rule(batch, "rewrite-source", set_mark());
         for cidr in &self.pod_cidrs {
-            self.with_cidr(batch, "mark-outside", self.source(0), cidr, Verdict::Return);
+            self.with_cidr(batch, "rewrite-outside", self.source(0), cidr, Verdict::Return);
         }
-        self.rule(batch, "mark-outside", set_mark());
+        self.rule(batch, "rewrite-outside", set_mark());
 
         self.dispatch(batch, "to-inside", false, INSIDE, INSIDE_CLASSES);
         self.dispatch(batch, "to-node-port-inside", true, INSIDE, INSIDE_CLASSES);
@@ -336,8 +336,8 @@ impl Rules {
         batch.add_chain(self.family, TABLE, &chain);
         let mut first = 0;
         match pick.source {
-            Source::Rewrite => self.jump(batch, &chain, "mark"),
-            Source::RewriteOutside => self.jump(batch, &chain, "mark-outside"),
+            Source::Rewrite => self.jump(batch, &chain, "rewrite-source"),
+            Source::RewriteOutside => self.jump(batch, &chain, "rewrite-outside"),
             Source::Keep => {
                 first = u32::from(LOCAL_SLOTS);
                 let inside = if pick.node_port {
@@ -345,7 +345,10 @@ impl Rules {
                 } else {
                     "to-inside"
                 };
-                for to in [Verdict::Jump("mark".into()), Verdict::Goto(inside.into())] {
+                for to in [
+                    Verdict::Jump("rewrite-source".into()),
+                    Verdict::Goto(inside.into()),
+                ] {
                     self.rule(
                         batch,
                         &chain,
@@ -392,7 +395,7 @@ impl Rules {
     /// A candidate by chance; it is remembered, unless one is remembered already, whose time begins anew; what is
     /// remembered now is where the packet goes, if it is still there; else it is forgotten.
     fn write_sticky(&self, batch: &mut Batch, chain: &str, pick: &Pick, first: u32, seconds: u32) {
-        let frontend = |at| self.frontend(pick.node_port, at);
+        let frontend = || self.frontend(pick.node_port, 0);
         let next = self.frontend_registers();
         let lookup = |set| Expression::Lookup {
             set,
@@ -400,13 +403,13 @@ impl Rules {
             to: Direction::Register(0),
         };
         let client = || {
-            let mut client = vec![self.source(0)];
-            client.extend(frontend(self.address_registers()));
+            let mut client = frontend();
+            client.push(self.source(next));
             client
         };
         let remember = |update, timeout| {
             let mut rule = client();
-            let value = self.address_registers() + next;
+            let value = next + self.address_registers();
             rule.push(Expression::Meta(MetaKey::Priority, value));
             rule.push(Expression::Dynamic {
                 set: AFFINITY,
@@ -418,7 +421,7 @@ impl Rules {
             rule
         };
 
-        let mut candidate = frontend(0);
+        let mut candidate = frontend();
         candidate.extend([
             Expression::Random {
                 modulus: u32::from(pick.count),
@@ -441,7 +444,7 @@ impl Rules {
         read_back.extend([lookup(AFFINITY), Expression::SetMeta(MetaKey::Priority, 0)]);
         self.rule(batch, chain, read_back);
 
-        let mut send = frontend(0);
+        let mut send = frontend();
         send.extend([
             Expression::Meta(MetaKey::Priority, next),
             lookup(ENDPOINTS),
