@@ -9,6 +9,7 @@ pub mod events;
 mod fake_server;
 pub mod informer;
 pub mod machine_driver;
+pub mod metadata_driver;
 pub mod request;
 pub mod tls_transport;
 pub mod transport;

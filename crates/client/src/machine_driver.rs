@@ -97,7 +97,7 @@ fn finish(machine: &mut impl Machine, recorder: &Recorder, step: &Step, result: 
 }
 
 /// The moment on the clock of timers.
-fn instant(time: Timestamp) -> Instant {
+pub(crate) fn instant(time: Timestamp) -> Instant {
     let wait = time.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(wait).unwrap_or_default()
 }

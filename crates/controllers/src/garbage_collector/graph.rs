@@ -78,7 +78,11 @@ pub struct Graph {
 impl Graph {
     /// An empty graph over these resources.
     pub fn new(served: Vec<Served>) -> Self {
-        let by_resource = served.iter().enumerate().map(|(i, s)| (s.resource.clone(), i)).collect();
+        let by_resource = served
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.resource.clone(), i))
+            .collect();
         let by_kind = served
             .iter()
             .enumerate()
@@ -112,10 +116,18 @@ impl Graph {
 
     /// Puts an object. Returns its uid, and what was there under the same name before: the same object as it was, or
     /// another one, which is then gone.
-    pub fn put(&mut self, resource: &GroupVersionResource, metadata: &Metadata) -> Option<(Uid, Option<Node>)> {
+    pub fn put(
+        &mut self,
+        resource: &GroupVersionResource,
+        metadata: &Metadata,
+    ) -> Option<(Uid, Option<Node>)> {
         let resource = *self.by_resource.get(resource)?;
         let place = (resource, metadata.key());
-        let known = self.uids.get(&place).filter(|uid| ***uid == *metadata.uid).cloned();
+        let known = self
+            .uids
+            .get(&place)
+            .filter(|uid| ***uid == *metadata.uid)
+            .cloned();
         let uid = known.unwrap_or_else(|| Uid::from(metadata.uid.as_str()));
         let before = match self.uids.insert(place, uid.clone()) {
             Some(other) if other != uid => self.remove_node(&other),

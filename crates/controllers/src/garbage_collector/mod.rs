@@ -17,7 +17,8 @@ pub use graph::{FOREGROUND, Graph, ORPHAN};
 use coracle_meta::object::ObjectExt;
 use coracle_meta::{GroupVersionResource, Status};
 use coracle_reconcile::{
-    Action, MetadataChange, MetadataMachine, OwnerReference, PatchType, Precondition, Propagation, Request, Served,
+    Action, MetadataChange, MetadataMachine, OwnerReference, PatchType, Precondition, Propagation, Request,
+    Served,
 };
 use graph::{Node, Owner, Uid};
 use jiff::{SignedDuration, Timestamp};
@@ -79,11 +80,22 @@ impl GarbageCollector {
     /// The owners that wait for this object, since it has changed or gone.
     fn enqueue_waiting_owners<'a>(&mut self, owners: impl Iterator<Item = &'a OwnerReference>) {
         for owner in owners {
-            let waits = self.graph.node(&owner.uid).is_some_and(|o| o.is_waiting() || o.is_orphaning());
+            let waits = self
+                .graph
+                .node(&owner.uid)
+                .is_some_and(|o| o.is_waiting() || o.is_orphaning());
             if waits {
                 self.enqueue(&Uid::from(owner.uid.as_str()));
             }
         }
+    }
+
+    fn orphaning_owners(&self, uid: &Uid) -> Vec<Uid> {
+        let owners = self.graph.node(uid).into_iter().flat_map(Node::owners);
+        owners
+            .filter(|owner| self.graph.node(&owner.uid).is_some_and(Node::is_orphaning))
+            .map(|owner| Uid::from(owner.uid.as_str()))
+            .collect()
     }
 
     fn gone(&mut self, node: &Node) {
@@ -92,7 +104,13 @@ impl GarbageCollector {
         self.failures.remove(node.metadata.uid.as_str());
     }
 
-    fn request(&mut self, about: &Uid, owner: Option<String>, request: Request, out: &mut Vec<(u64, Request)>) {
+    fn request(
+        &mut self,
+        about: &Uid,
+        owner: Option<String>,
+        request: Request,
+        out: &mut Vec<(u64, Request)>,
+    ) {
         self.next_ticket += 1;
         self.busy.insert(about.clone());
         let ticket = Ticket {
@@ -126,7 +144,8 @@ impl GarbageCollector {
     }
 
     fn collect(&self, uid: &Uid, node: &Node) -> Decision {
-        let states: Vec<(&OwnerReference, Owner)> = node.owners().map(|o| (o, self.graph.owner(node, o))).collect();
+        let states: Vec<(&OwnerReference, Owner)> =
+            node.owners().map(|o| (o, self.graph.owner(node, o))).collect();
         if let Some((unseen, _)) = states.iter().find(|(_, state)| *state == Owner::Unseen) {
             return match self.graph.place_of(node, unseen) {
                 Some((resource, key)) => Decision::Ask(
@@ -144,13 +163,19 @@ impl GarbageCollector {
             if !has(Owner::Dangling) && !has(Owner::Waiting) {
                 return Decision::Nothing;
             }
-            let kept = states.iter().filter(|(_, s)| matches!(s, Owner::Solid | Owner::Unresolvable));
+            let kept = states
+                .iter()
+                .filter(|(_, s)| matches!(s, Owner::Solid | Owner::Unresolvable));
             return Decision::Write(self.with_owners(node, kept.map(|(owner, _)| *owner)));
         }
         let has_dependents = self.graph.dependents(uid).next().is_some();
         if has(Owner::Waiting) && has_dependents {
             // A circle of owners that wait for each other: this object stops making its owners wait.
-            let circle = self.graph.dependents(uid).filter_map(|d| self.graph.node(d)).any(Node::is_waiting);
+            let circle = self
+                .graph
+                .dependents(uid)
+                .filter_map(|d| self.graph.node(d))
+                .any(Node::is_waiting);
             let blocks = node.owners().any(|o| o.block_owner_deletion == Some(true));
             if circle && blocks {
                 return Decision::Write(self.unblocked(node));
@@ -331,7 +356,9 @@ impl MetadataMachine for GarbageCollector {
             }
             self.queued.remove(&uid);
             match self.decide(&uid) {
-                Decision::Nothing => {}
+                Decision::Nothing => {
+                    self.failures.remove(&uid);
+                }
                 Decision::Write(action) => self.request(&uid, None, Request::Write(action), &mut out),
                 Decision::Ask(owner, request) => self.request(&uid, Some(owner), request, &mut out),
                 Decision::Release(patches) => {
@@ -362,15 +389,15 @@ impl MetadataMachine for GarbageCollector {
             // What was written, or that it is gone already, the watch will show.
             (Ok(_), None) => {
                 self.failures.remove(&about);
-                let owners = self.graph.node(&about).map(|n| n.metadata.owner_references.clone());
-                self.enqueue_waiting_owners(owners.unwrap_or_default().iter());
                 return;
             }
             (Err(status), None) if status.is_not_found() => return,
             (Err(_), _) => {
                 self.failed(&about, now);
-                let owners = self.graph.node(&about).map(|n| n.metadata.owner_references.clone());
-                self.enqueue_waiting_owners(owners.unwrap_or_default().iter());
+                // It may have been an owner's wish.
+                for owner in self.orphaning_owners(&about) {
+                    self.failed(&owner, now);
+                }
                 return;
             }
         }
