@@ -36,6 +36,7 @@ mod storage;
 mod storagemigration;
 pub mod strategy;
 pub mod table;
+mod warnings;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,28 @@ use crate::at::At;
 use crate::core::pod_spec;
 use crate::label_selector;
 use crate::strategy::Errors;
+use crate::warnings::{host_name, is_new_generation};
 use coracle_meta::{FieldError, Selector};
+use serde_json::Value;
+
+/// About `spec.template`.
+pub(crate) fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if is_new_generation(object, old) {
+        pod_spec::warnings::warn(&At::top(object, "spec").child("template"), &mut warnings);
+    }
+    warnings
+}
+
+/// About `spec.template`, and about a new object's name if it begins those of pods.
+pub(crate) fn warnings_with_name(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut all = Vec::new();
+    if old.is_none() {
+        host_name(object, "Pod names and hostnames", &mut all);
+    }
+    all.extend(warnings(object, old));
+    all
+}
 
 /// The selector is there, selects something and is well formed. `kind` is lower case, as upstream writes it.
 pub(crate) fn validate_selector(spec: &At<'_>, kind: &str, errors: &mut Errors) {
@@ -55,7 +76,7 @@ pub(crate) fn validate_always_restarts(template: &At<'_>, kind: &str, errors: &m
 }
 
 /// A collision count only grows.
-pub(crate) fn validate_collision_count(status: &At<'_>, old: &serde_json::Value, errors: &mut Errors) {
+pub(crate) fn validate_collision_count(status: &At<'_>, old: &Value, errors: &mut Errors) {
     status.not_negative("collisionCount", errors);
     let count = status.int("collisionCount");
     let is_less = old

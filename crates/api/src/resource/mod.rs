@@ -59,6 +59,15 @@ pub(crate) static RESOURCE_SLICE: Kind = Kind {
             ]
         },
     },
+    warnings: |slice, _| {
+        let driver = slice.sub("spec").text("driver");
+        if driver == driver.to_lowercase() {
+            return Vec::new();
+        }
+        vec![format!(
+            "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+        )]
+    },
     selectable_fields: |slice| {
         let spec = slice.sub("spec");
         vec![

@@ -3,6 +3,7 @@
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::apps::template;
 use crate::core::pod_spec;
 use crate::semantic::equal_field;
 use crate::strategy::{Facts, Kind};
@@ -37,6 +38,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings: template::warnings,
     ..Kind::new(Facts::NAMESPACED)
 };
 

@@ -3,6 +3,7 @@
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::apps::template;
 use crate::core::pod_spec;
 use crate::semantic::equal_field;
 use crate::strategy::{Facts, Kind, copy_field, set_generation};
@@ -34,6 +35,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings: template::warnings_with_name,
     ..Kind::new(Facts::NAMESPACED)
 };
 

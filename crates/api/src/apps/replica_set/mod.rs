@@ -3,6 +3,7 @@
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::apps::template;
 use crate::core::pod_spec;
 use crate::core::replication_controller::{check_status_update, replica_cells, replicas_field};
 use crate::strategy::{Facts, Kind};
@@ -29,6 +30,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update,
+    warnings: template::warnings_with_name,
     selectable_fields: replicas_field,
     ..Kind::new(Facts::NAMESPACED)
 };

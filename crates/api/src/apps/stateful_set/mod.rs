@@ -3,7 +3,9 @@
 mod validation;
 
 use crate::access::{Read, Write};
-use crate::core::pod_spec;
+use crate::apps::template;
+use crate::at::At;
+use crate::core::{persistent_volume_claim, pod_spec};
 use crate::strategy::{Facts, Kind, NameRule};
 use crate::table::{self, AGE, NAME, TableSpec, age, text, wide};
 use coracle_meta::object::ObjectExt;
@@ -20,6 +22,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings,
     ..Kind::new(Facts {
         name: NameRule::Label,
         ..Facts::NAMESPACED
@@ -51,6 +54,27 @@ fn default(set: &mut Value) {
         pod_spec::default_persistent_volume_claim_spec(claim.object("spec"));
         claim.object("status").fill_text("phase", "Pending");
     }
+}
+
+fn warnings(set: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = template::warnings(set, old);
+    let spec = At::top(set, "spec");
+    for claim in spec.each("volumeClaimTemplates") {
+        // Upstream leaves out `.spec` on create and writes `.Spec` on update.
+        let path = match old {
+            None => claim.path.clone(),
+            Some(_) => claim.path.child("Spec"),
+        };
+        persistent_volume_claim::warn_of_spec(&At::new(claim.value().sub("spec"), path), &mut warnings);
+    }
+    if spec.int("revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+        warnings.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is \
+             recommended"
+                .to_owned(),
+        );
+    }
+    warnings
 }
 
 fn cells(set: &Value, now: Timestamp) -> Vec<Value> {

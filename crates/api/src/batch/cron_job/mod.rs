@@ -4,9 +4,11 @@ mod schedule;
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::batch::job;
 use crate::strategy::{Facts, Kind};
 use crate::table::{self, AGE, NAME, TableSpec, age, boolean, integer, or_none, since, text, wide};
+use crate::warnings::{host_name, is_new_generation};
 use coracle_meta::object::ObjectExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,6 +33,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     prepare_for_create: |job| job.put("status", json!({})),
     check: validation::check,
     check_update: Some(validation::check_update),
+    warnings,
     ..Kind::new(Facts::NAMESPACED)
 };
 
@@ -43,6 +46,25 @@ fn default(cron: &mut Value) {
     let template = spec.object("jobTemplate");
     template.object("metadata");
     job::default_spec(template.object("spec"));
+}
+
+fn warnings(cron: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let spec = At::top(cron, "spec");
+    if old.is_none() {
+        host_name(cron, "Pod names and hostnames", &mut warnings);
+    }
+    if is_new_generation(cron, old) {
+        job::warn_of_spec(&spec.child("jobTemplate").child("spec"), &mut warnings);
+    }
+    if old.is_some() && spec.text("schedule").contains("TZ") {
+        warnings.push(
+            "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                .to_owned(),
+        );
+    }
+    warnings
 }
 
 fn cells(cron: &Value, now: Timestamp) -> Vec<Value> {

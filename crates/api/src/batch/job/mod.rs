@@ -6,9 +6,11 @@ mod validation;
 pub(crate) use validation::{domain_prefixed_path, validate_job_spec};
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::core::pod_spec;
 use crate::strategy::{Facts, Kind};
 use crate::table::{self, AGE, NAME, TableSpec, age, text, wide};
+use crate::warnings::{host_name, is_new_generation};
 use coracle_meta::object::ObjectExt;
 use coracle_meta::timestamp;
 use jiff::Timestamp;
@@ -37,6 +39,16 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings: |job, old| {
+        let mut warnings = Vec::new();
+        if old.is_none() {
+            host_name(job, "Pod names and hostnames", &mut warnings);
+        }
+        if is_new_generation(job, old) {
+            warn_of_spec(&At::top(job, "spec"), &mut warnings);
+        }
+        warnings
+    },
     selectable_fields: |job| {
         let succeeded = job.sub("status").int("succeeded").unwrap_or_default();
         vec![("status.successful", succeeded.to_string())]
@@ -87,6 +99,22 @@ pub(crate) fn default_spec(spec: &mut Value) {
             }
         }
     }
+}
+
+/// About the spec of a Job or of a template of Jobs.
+pub(crate) fn warn_of_spec(spec: &At<'_>, warnings: &mut Vec<String>) {
+    let number = |key: &str| spec.int(key).unwrap_or_default();
+    if spec.text("completionMode") == "Indexed"
+        && number("completions") > 100_000
+        && number("parallelism") > 10_000
+    {
+        warnings.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            spec.path
+        ));
+    }
+    pod_spec::warnings::warn(&spec.child("template"), warnings);
 }
 
 /// Unless the user selects pods by hand, a Job selects those that bear its uid.

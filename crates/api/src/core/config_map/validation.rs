@@ -25,7 +25,7 @@ pub(super) fn check(map: &Value, errors: &mut Errors) {
         size += decoded_len(value.as_text());
     }
     if size > SIZE_MAX {
-        errors.push(FieldError::too_long(&FieldPath::new(""), SIZE_MAX));
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), SIZE_MAX));
     }
 }
 

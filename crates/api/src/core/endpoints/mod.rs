@@ -5,11 +5,17 @@ mod validation;
 pub(crate) use validation::validate_ip;
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::strategy::{Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, at_most, or_none, text};
+use crate::warnings::ip;
+use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// Which controller keeps the object.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 
 pub(crate) static STRATEGY: Kind = Kind {
     table: &TableSpec {
@@ -18,6 +24,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     default,
     check: validation::check,
+    warnings,
     request_warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     ..Kind::new(Facts {
         create_on_update: true,
@@ -31,6 +38,24 @@ fn default(endpoints: &mut Value) {
             port.fill_text("protocol", "TCP");
         }
     }
+}
+
+/// The controller writes canonical addresses whatever it reads.
+fn warnings(endpoints: &Value, _old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let by = endpoints.sub("metadata").sub("labels").text(MANAGED_BY);
+    if by == "endpoint-controller" {
+        return warnings;
+    }
+    for subset in At::new(endpoints, FieldPath::default()).each("subsets") {
+        for address in ["addresses", "notReadyAddresses"]
+            .iter()
+            .flat_map(|list| subset.each(list))
+        {
+            ip(&address.child("ip"), &mut warnings);
+        }
+    }
+    warnings
 }
 
 fn cells(endpoints: &Value, now: Timestamp) -> Vec<Value> {

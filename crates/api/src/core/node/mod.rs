@@ -3,9 +3,11 @@
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::core::resource_list;
 use crate::strategy::{Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, or_none, text, wide};
+use crate::warnings::cidr;
 use coracle_meta::object::ObjectExt;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -31,6 +33,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings,
     selectable_fields: |node| {
         let unschedulable = node.sub("spec").flag("unschedulable");
         vec![("spec.unschedulable", unschedulable.to_string())]
@@ -55,6 +58,21 @@ fn default(node: &mut Value) {
     if let Some(capacity) = status.field("capacity").cloned() {
         status.fill("allocatable", capacity);
     }
+}
+
+fn warnings(node: &Value, _old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let spec = At::top(node, "spec");
+    if spec.has("configSource") {
+        warnings.push("spec.configSource: the feature is removed".to_owned());
+    }
+    if !spec.text("externalID").is_empty() {
+        warnings.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+    }
+    for net in spec.each("podCIDRs") {
+        cidr(&net, &mut warnings);
+    }
+    warnings
 }
 
 fn cells(node: &Value, now: Timestamp) -> Vec<Value> {

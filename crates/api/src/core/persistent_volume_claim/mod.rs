@@ -5,9 +5,11 @@ mod validation;
 pub(crate) use validation::{validate_access_modes, validate_spec};
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::core::{pod_spec, resource_list};
 use crate::strategy::{Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, text, wide};
+use crate::warnings::fractional_bytes;
 use coracle_meta::object::ObjectExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -34,6 +36,16 @@ pub(crate) static STRATEGY: Kind = Kind {
     prepare_for_create: |claim| claim.put("status", json!({"phase": "Pending"})),
     check: validation::check,
     check_update: Some(validation::check_update),
+    warnings: |claim, _| {
+        let mut warnings = Vec::new();
+        if claim.sub("metadata").sub("annotations").has(CLASS_ANNOTATION) {
+            warnings.push(format!(
+                "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+            ));
+        }
+        warn_of_spec(&At::top(claim, "spec"), &mut warnings);
+        warnings
+    },
     ..Kind::new(Facts {
         generation: false,
         ..Facts::NAMESPACED
@@ -100,6 +112,14 @@ pub(crate) fn phase(object: &Value) -> Value {
         "Terminating".into()
     } else {
         object.sub("status").text("phase").into()
+    }
+}
+
+/// About the spec of a claim or of a template of claims.
+pub(crate) fn warn_of_spec(spec: &At<'_>, warnings: &mut Vec<String>) {
+    let resources = spec.child("resources");
+    for list in ["requests", "limits"] {
+        fractional_bytes(&resources.child(list), "storage", warnings);
     }
 }
 

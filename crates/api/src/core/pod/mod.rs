@@ -9,8 +9,12 @@ mod validation;
 mod tests;
 
 use crate::access::{Read, Write};
+use crate::at::At;
+use crate::core::pod_spec;
 use crate::semantic::equal_field;
 use crate::strategy::{Facts, Kind, copy_field, keep_all_but, set_generation};
+use crate::warnings::host_name;
+use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
 use serde_json::{Value, json};
 
@@ -23,6 +27,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
     prepare_for_subresource_update,
+    warnings,
     selectable_fields,
     grace_period,
     ..Kind::new(Facts::NAMESPACED)
@@ -149,6 +154,16 @@ fn keep_resizes(spec: &mut Value, new: &Value) {
             }
         }
     }
+}
+
+/// About a new pod; what is in it can hardly change later.
+fn warnings(pod: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_none() {
+        host_name(pod, "the Pod's hostname", &mut warnings);
+        pod_spec::warnings::warn(&At::new(pod, FieldPath::default()), &mut warnings);
+    }
+    warnings
 }
 
 fn selectable_fields(pod: &Value) -> Vec<(&'static str, String)> {

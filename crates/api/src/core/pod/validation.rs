@@ -1,7 +1,7 @@
 //! Validation of pods. Upstream: `ValidatePodCreate`, `ValidatePodUpdate`, `ValidatePodStatusUpdate`.
 
 use crate::access::{Read, Write};
-use crate::at::{At, label, subdomain};
+use crate::at::{At, subdomain};
 use crate::core::pod_spec::{self, Place};
 use crate::semantic;
 use crate::strategy::{Errors, copy_field};
@@ -290,16 +290,4 @@ fn may_restart(container: &Value, spec: &Value, exit_code: i64) -> bool {
         "OnFailure" => exit_code != 0,
         _ => false,
     }
-}
-
-/// Names of pods are names of hosts too; those that are no labels surprise.
-pub(super) fn name_warning(pod: &Value) -> Option<String> {
-    let reasons = label(pod.name());
-    (!reasons.is_empty()).then(|| {
-        format!(
-            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS \
-             label is recommended: [{}]",
-            reasons.join(" ")
-        )
-    })
 }

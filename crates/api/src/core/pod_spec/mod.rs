@@ -12,6 +12,7 @@ mod security_context;
 mod validation;
 mod volume_mounts;
 mod volumes;
+pub(crate) mod warnings;
 
 pub(crate) use containers::validate_image_for_pod;
 pub(crate) use defaults::{

@@ -5,6 +5,7 @@ mod validation;
 pub(crate) use validation::check_status_update;
 
 use crate::access::{Read, Write};
+use crate::apps::template;
 use crate::core::pod_spec;
 use crate::strategy::{Facts, Kind};
 use crate::table::{self, AGE, NAME, TableSpec, age, integer, wide};
@@ -30,6 +31,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     prepare_for_create: |controller| controller.put("status", json!({"replicas": 0})),
     check: validation::check,
     check_status_update,
+    warnings: template::warnings_with_name,
     selectable_fields: replicas_field,
     ..Kind::new(Facts::NAMESPACED)
 };

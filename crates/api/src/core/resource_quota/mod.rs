@@ -20,6 +20,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings,
     ..Kind::new(Facts {
         generation: false,
         ..Facts::NAMESPACED
@@ -35,6 +36,31 @@ fn default(quota: &mut Value) {
 }
 
 /// `NAME: USED/HARD`, limits apart from the rest.
+/// Requests beyond limits can never be used up.
+fn warnings(quota: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_some() {
+        return warnings;
+    }
+    let hard = quota.sub("spec").sub("hard");
+    for resource in ["cpu", "memory", "storage", "ephemeral-storage"] {
+        let mut requests = format!("requests.{resource}");
+        if !hard.has(&requests) && matches!(resource, "cpu" | "memory") {
+            requests = resource.to_owned();
+        }
+        let limits = format!("limits.{resource}");
+        let amount = |key: &str| resource_list::quantity(hard.sub(key));
+        if let (Some(request), Some(limit)) = (amount(&requests), amount(&limits))
+            && request > limit
+        {
+            warnings.push(format!(
+                "ResourceQuota {requests} ({request}) should be less than {limits} ({limit})"
+            ));
+        }
+    }
+    warnings
+}
+
 fn cells(quota: &Value, now: Timestamp) -> Vec<Value> {
     let status = quota.sub("status");
     let (mut requests, mut limits) = (Vec::new(), Vec::new());

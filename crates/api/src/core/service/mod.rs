@@ -5,6 +5,7 @@ mod defaults;
 mod table;
 mod update;
 mod validation;
+mod warnings;
 
 pub(crate) use table::load_balancer_addresses;
 pub(crate) use validation::{validate_cidr, validate_hostname};
@@ -21,6 +22,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
+    warnings: warnings::warnings,
     selectable_fields,
     ..Kind::new(Facts {
         name: NameRule::Label,

@@ -3,12 +3,23 @@
 mod validation;
 
 use crate::access::{Read, Write};
+use crate::at::At;
 use crate::semantic::equal_field;
 use crate::strategy::{Facts, Kind, set_generation};
 use crate::table::{AGE, NAME, TableSpec, age, at_most, text};
+use crate::warnings::ip;
+use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// Which controller keeps the object.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Those that watch Services and Endpoints.
+const CONTROLLERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
 
 pub(crate) static STRATEGY: Kind = Kind {
     table: &TableSpec {
@@ -19,6 +30,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     prepare_for_update,
     check: validation::check,
     check_update: Some(validation::check_update),
+    warnings,
     ..Kind::new(Facts {
         status: false,
         ..Facts::NAMESPACED
@@ -38,6 +50,23 @@ fn prepare_for_update(slice: &mut Value, old: &Value) {
     if !same && slice.generation() == old.generation() {
         set_generation(slice, old.generation() + 1);
     }
+}
+
+/// The controllers write canonical addresses whatever they read.
+fn warnings(slice: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_none() && slice.text("addressType") == "FQDN" {
+        warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    let by = slice.sub("metadata").sub("labels").text(MANAGED_BY);
+    if CONTROLLERS.contains(&by) {
+        return warnings;
+    }
+    let endpoints = At::new(slice, FieldPath::default()).each("endpoints");
+    for address in endpoints.flat_map(|endpoint| endpoint.each("addresses")) {
+        ip(&address, &mut warnings);
+    }
+    warnings
 }
 
 fn cells(slice: &Value, now: Timestamp) -> Vec<Value> {

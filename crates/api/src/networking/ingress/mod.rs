@@ -31,9 +31,10 @@ pub(crate) static STRATEGY: Kind = Kind {
     check: validation::check,
     check_update: Some(validation::check_update),
     check_status_update: validation::check_status_update,
-    warnings: |ingress, _| {
+    warnings: |ingress, old| {
         let annotations = ingress.sub("metadata").sub("annotations");
-        if annotations.has(CLASS_ANNOTATION) {
+        if old.is_none() && annotations.has(CLASS_ANNOTATION) && !ingress.sub("spec").has("ingressClassName")
+        {
             vec![format!(
                 "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
             )]

@@ -6,6 +6,7 @@ use crate::core::{pod_spec, service};
 use crate::label_selector;
 use crate::strategy::{Errors, Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, label_selector as selector_text, text};
+use crate::warnings::cidr;
 use coracle_meta::FieldError;
 use coracle_meta::object::ObjectExt;
 use ipnet::IpNet;
@@ -21,6 +22,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     default,
     check,
+    warnings,
     ..Kind::new(Facts {
         status: false,
         ..Facts::NAMESPACED
@@ -45,6 +47,21 @@ fn default(policy: &mut Value) {
             }
         }
     }
+}
+
+fn warnings(policy: &Value, _old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let spec = At::top(policy, "spec");
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for peer in spec.each(rules).flat_map(|rule| rule.each(peers)) {
+            let block = peer.child("ipBlock");
+            cidr(&block.child("cidr"), &mut warnings);
+            for except in block.each("except") {
+                cidr(&except, &mut warnings);
+            }
+        }
+    }
+    warnings
 }
 
 fn check(policy: &Value, errors: &mut Errors) {

@@ -6,6 +6,7 @@ use crate::core::{pod_spec, resource_list};
 use crate::object_meta;
 use crate::strategy::{Errors, Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, text};
+use crate::warnings::deprecated_node_label;
 use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
 use serde_json::Value;
@@ -30,6 +31,13 @@ pub(crate) static STRATEGY: Kind = Kind {
     check_update: Some(|class, old, errors| {
         At::new(class, FieldPath::default()).immutable("handler", old, errors);
     }),
+    warnings: |class, _| {
+        let selector = class.sub("scheduling").entries("nodeSelector");
+        let messages = selector.filter_map(|(key, _)| deprecated_node_label(key));
+        messages
+            .map(|message| format!("scheduling.nodeSelector: {message}"))
+            .collect()
+    },
     ..Kind::new(Facts {
         create_on_update: true,
         unconditional_update: false,

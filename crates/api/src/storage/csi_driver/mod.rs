@@ -35,6 +35,7 @@ pub(crate) static STRATEGY: Kind = Kind {
     },
     check,
     check_update: Some(check_update),
+    warnings,
     ..Kind::new(Facts {
         unconditional_update: false,
         ..Facts::CLUSTER_DATA
@@ -95,6 +96,20 @@ fn check_update(driver: &Value, old: &Value, errors: &mut Errors) {
             errors.push(FieldError::invalid(&spec.path.child(shown), value, IMMUTABLE));
         }
     }
+}
+
+/// Tokens for a driver should reach it where they are not logged.
+fn warnings(driver: &Value, old: Option<&Value>) -> Vec<String> {
+    let spec = driver.sub("spec");
+    let same = old.is_some_and(|old| equal_field(spec, old.sub("spec"), "tokenRequests"));
+    if same || spec.list("tokenRequests").is_empty() || spec.has("serviceAccountTokenInSecrets") {
+        return Vec::new();
+    }
+    vec![
+        "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible \
+         logging of tokens in volume attributes"
+            .to_owned(),
+    ]
 }
 
 fn cells(driver: &Value, now: Timestamp) -> Vec<Value> {

@@ -6,6 +6,7 @@ use crate::core::resource_list;
 use crate::label_selector;
 use crate::strategy::{Facts, Kind};
 use crate::table::{NAME, TableSpec, text};
+use crate::warnings::{deprecated_node_label, node_selector_term};
 use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
 
@@ -45,6 +46,17 @@ pub(crate) static STRATEGY: Kind = Kind {
         root.immutable("nodeTopology", old, errors);
         root.immutable("storageClassName", old, errors);
     }),
+    warnings: |capacity, _| {
+        let mut warnings = Vec::new();
+        let topology = At::top(capacity, "nodeTopology");
+        node_selector_term(&topology, &mut warnings);
+        for (key, _) in topology.entries("matchLabels") {
+            if let Some(message) = deprecated_node_label(key) {
+                warnings.push(format!("nodeTopology.matchLabels.{key}: {message}"));
+            }
+        }
+        warnings
+    },
     ..Kind::new(Facts {
         unconditional_update: false,
         ..Facts::NAMESPACED_DATA

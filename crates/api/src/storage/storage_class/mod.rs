@@ -4,6 +4,7 @@ use crate::access::{Read, Write};
 use crate::at::{At, qualified_name};
 use crate::strategy::{Errors, Facts, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, text};
+use crate::warnings::deprecated_node_label;
 use coracle_meta::object::ObjectExt;
 use coracle_meta::{FieldError, FieldPath};
 use jiff::Timestamp;
@@ -35,6 +36,17 @@ pub(crate) static STRATEGY: Kind = Kind {
             root.immutable(key, old, errors);
         }
     }),
+    warnings: |class, _| {
+        let root = At::new(class, FieldPath::default());
+        let topologies = root.each("allowedTopologies");
+        topologies
+            .flat_map(|topology| topology.each("matchLabelExpressions"))
+            .filter_map(|expression| {
+                let message = deprecated_node_label(expression.text("key"))?;
+                Some(format!("{}: {message}", expression.path.child("key")))
+            })
+            .collect()
+    },
     ..Kind::new(Facts::CLUSTER_DATA)
 };
 
