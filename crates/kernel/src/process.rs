@@ -63,6 +63,21 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
+/// Closes every file descriptor from `first` on. For a process that runs nothing any more that could own one.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: close_range takes no pointers. Owners of the descriptors fail afterwards with EBADF; new descriptors can
+    // be mistaken for old ones, which is why callers must not go on with old owners.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
+}
+
+/// Waits for signals, for ever.
+pub fn wait_for_ever() -> ! {
+    loop {
+        // SAFETY: pause touches no memory.
+        unsafe { libc::pause() };
+    }
+}
+
 /// Blocks `SIGCHLD` and returns a descriptor, non-blocking, that becomes readable when it arrives.
 pub fn child_signals() -> io::Result<OwnedFd> {
     // SAFETY: the set is initialised by sigemptyset before its use; signalfd returns a descriptor nobody else owns.
@@ -133,14 +148,15 @@ pub fn enter(namespace: impl AsFd, kind: LinkNameSpaceType) -> io::Result<()> {
 /// Replaces the session keyring by a new, empty one, so that keys of the node stay out of reach.
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
-    // SAFETY: a null name asks for an anonymous keyring; nothing is written.
-    check(unsafe {
+    // SAFETY: a null name asks for an anonymous keyring; nothing is written. The result is the keyring's number.
+    let keyring = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
             KEYCTL_JOIN_SESSION_KEYRING,
             ptr::null::<libc::c_char>(),
         )
-    })
+    };
+    check(keyring.min(0))
 }
 
 /// Host name of this thread's UTS namespace.

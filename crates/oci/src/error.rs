@@ -74,8 +74,15 @@ pub enum Error {
 
 impl Error {
     /// An error of the operating system: for `map_err`.
-    pub(crate) fn io<E: Into<std::io::Error>>(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn io<E: Into<std::io::Error>>(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> Self {
         let path = path.into();
-        move |source| Self::Io { operation, path, source: source.into() }
+        move |source| Self::Io {
+            operation,
+            path,
+            source: source.into(),
+        }
     }
 }

@@ -10,7 +10,10 @@ use std::process::ExitCode;
 
 mod error;
 mod image;
+mod launch;
+mod record;
 mod runtime;
+mod shim;
 mod spec;
 mod state;
 
@@ -18,12 +21,19 @@ pub use error::{Error, Result};
 pub use image::{Credentials, Image, ImageConfig, ImageStore, PullConfig, PullProgress};
 pub use runtime::{Attachment, ExecSession, OciRuntime, Runtime, RuntimeConfig, Stream};
 pub use spec::{
-    Capabilities, ContainerSpec, Device, ExecSpec, Mount, MountSource, Network, PodSpec, Propagation, Resources, Rlimit, Seccomp, User,
+    Capabilities, ContainerSpec, Device, ExecSpec, Mount, MountSource, Network, PodSpec, Propagation,
+    Resources, Rlimit, Seccomp, User,
 };
 pub use state::{ContainerState, ContainerStatus, Event, Exit, PodState, Stats};
 
 /// The entry of the shim: run it in `main`, before any thread starts, and end the process with what it returns.
 /// Standard input must be the socket that a [`Runtime`] gave.
 pub fn shim_main() -> ExitCode {
-    ExitCode::FAILURE
+    match shim::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shim server: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

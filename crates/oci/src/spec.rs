@@ -182,10 +182,16 @@ pub struct Resources {
 impl Resources {
     /// Converts requests and limits as kubelet does (`pkg/kubelet/cm/helpers_linux.go`): CPU in thousandths, memory
     /// in bytes. A limit without a request counts as the request.
-    pub fn from_requests(cpu_request: Option<u64>, cpu_limit: Option<u64>, memory_limit: Option<u64>) -> Self {
+    pub fn from_requests(
+        cpu_request: Option<u64>,
+        cpu_limit: Option<u64>,
+        memory_limit: Option<u64>,
+    ) -> Self {
         const PERIOD: u64 = 100_000;
         let shares = cpu_request.or(cpu_limit).unwrap_or(0) * 1024 / 1000;
-        let quota = cpu_limit.filter(|&limit| limit > 0).map(|limit| (limit * PERIOD / 1000).max(1000));
+        let quota = cpu_limit
+            .filter(|&limit| limit > 0)
+            .map(|limit| (limit * PERIOD / 1000).max(1000));
         Self {
             cpu_shares: Some(shares.clamp(2, 262_144)),
             cpu_quota: quota.map(|quota| i64::try_from(quota).unwrap_or(i64::MAX)),

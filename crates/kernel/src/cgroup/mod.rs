@@ -82,7 +82,10 @@ impl Hierarchy {
             };
             match back.next() {
                 Some("cgroup") => v1.add(Path::new(point), back.nth(1).unwrap_or_default()),
-                Some("cgroup2") if v2.is_none() => v2 = Some(PathBuf::from(point)),
+                Some("cgroup2") => {
+                    v1.add_other(Path::new(point));
+                    v2.get_or_insert_with(|| PathBuf::from(point));
+                }
                 _ => {}
             }
         }
@@ -119,6 +122,15 @@ impl Group {
     /// Path from the root of the hierarchies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The group of this name below this one, whether it exists or not.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        Self {
+            hierarchy: self.hierarchy.clone(),
+            path: self.path.join(name),
+        }
     }
 
     /// Name and directory of each hierarchy's part; the name is empty for version 2.
@@ -223,11 +235,18 @@ impl Group {
         }
     }
 
+    fn all_directories(&self) -> Vec<PathBuf> {
+        match &self.hierarchy {
+            Hierarchy::V1(mounts) => mounts.all_directories(&self.path),
+            Hierarchy::V2(root) => vec![root.join(&self.path)],
+        }
+    }
+
     /// Removes the group, which must have no processes, and the groups below it. Success when it is absent.
     pub fn remove(&self) -> io::Result<()> {
-        self.directories()
+        self.all_directories()
             .iter()
-            .try_for_each(|(_, directory)| remove_tree(directory))
+            .try_for_each(|directory| remove_tree(directory))
     }
 
     /// Removes the groups above this one, up to but without `top`, as long as they are empty.
@@ -239,7 +258,7 @@ impl Group {
             .skip(1)
             .take_while(|path| path.starts_with(top) && *path != top)
         {
-            for (_, directory) in self.hierarchy.group(ancestor).directories() {
+            for directory in self.hierarchy.group(ancestor).all_directories() {
                 // Still in use by another group: that one's removal will come back to it.
                 let _ = fs::remove_dir(directory);
             }

@@ -15,6 +15,8 @@ const JOINED: [&str; 6] = ["pids", "cpu", "cpuacct", "memory", "devices", "name=
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mounts {
     points: Vec<(Vec<String>, PathBuf)>,
+    /// Hierarchies that containers are not put into by us, but that other container runtimes use.
+    others: Vec<PathBuf>,
 }
 
 impl Mounts {
@@ -30,7 +32,23 @@ impl Mounts {
             .is_some_and(|controller| !self.has(controller))
         {
             self.points.push((controllers, point.to_owned()));
+        } else {
+            self.add_other(point);
         }
+    }
+
+    pub(super) fn add_other(&mut self, point: &Path) {
+        self.others.push(point.to_owned());
+    }
+
+    /// Every directory that this group can have in any hierarchy.
+    pub(super) fn all_directories(&self, path: &Path) -> Vec<PathBuf> {
+        self.points
+            .iter()
+            .map(|(_, point)| point)
+            .chain(&self.others)
+            .map(|point| point.join(path))
+            .collect()
     }
 
     pub(super) fn has(&self, controller: &str) -> bool {

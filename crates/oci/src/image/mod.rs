@@ -87,7 +87,9 @@ pub struct ImageStore {
 impl ImageStore {
     /// Opens the store in `root`, which is made when absent.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        Ok(Self { root: Arc::new(root.into()) })
+        Ok(Self {
+            root: Arc::new(root.into()),
+        })
     }
 
     /// Loads a docker-archive, an OCI layout archive (either may be compressed) or an OCI layout directory and
@@ -126,5 +128,27 @@ impl ImageStore {
     /// container needs.
     pub fn remove(&self, reference: &str) -> Result<()> {
         Err(Error::ImageNotFound(reference.to_owned()))
+    }
+
+    /// Notes that a container uses layers, until [`release`](Self::release).
+    pub(crate) fn hold(&self, holder: &str, layers: &[PathBuf]) -> Result<()> {
+        let directory = self.root.join("uses");
+        let path = directory.join(holder);
+        let hold = || {
+            std::fs::create_dir_all(&directory)?;
+            std::fs::write(&path, serde_json::to_vec(layers)?)
+        };
+        hold().map_err(Error::io("write", &path))
+    }
+
+    /// A container is gone.
+    pub(crate) fn release(&self, holder: &str) -> Result<()> {
+        let path = self.root.join("uses").join(holder);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }

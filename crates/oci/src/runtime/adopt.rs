@@ -1,0 +1,115 @@
+//! Adoption: what a former daemon has left, found on disk and in shims that are still there.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::pod::Pod;
+use super::{Runtime, blocking};
+use crate::record::{self, ContainerRecord, PodDirectory, PodRecord};
+use crate::shim::protocol::Call;
+use crate::shim::with_socket_path;
+use crate::state::{ContainerStatus, Exit};
+use crate::{Error, Result};
+
+impl Runtime {
+    /// Finds all pods. A pod whose shim is gone is kept, so that the node learns how its containers ended.
+    pub(super) async fn adopt_all(&self) -> Result<()> {
+        let pods = self.inner.config.root.join("pods");
+        let directories = blocking(move || subdirectories(&pods).map_err(Error::io("list", pods))).await?;
+        for directory in directories {
+            let path = directory.clone();
+            let record = blocking(move || {
+                let path = PodDirectory(path).record();
+                record::read::<PodRecord>(&path).map_err(Error::io("read", path))
+            })
+            .await;
+            match record {
+                Ok(record) => self.adopt(directory, record).await?,
+                // A daemon or machine that crashed while it made the pod: nothing ran in it yet.
+                Err(error) => {
+                    tracing::warn!(%error, "removing unreadable pod");
+                    blocking(move || {
+                        coracle_kernel::root::remove_path(&directory).map_err(Error::io("remove", directory))
+                    })
+                    .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, directory: PathBuf, record: PodRecord) -> Result<()> {
+        let inner = &self.inner;
+        let group = inner.hierarchy.group(&record.cgroup);
+        let pod = Pod::new(record.spec, directory.clone(), group, inner.subscribers.clone());
+        let in_blocking = pod.clone();
+        blocking(move || {
+            read_containers(&in_blocking).map_err(Error::io("list containers in", &in_blocking.directory.0))
+        })
+        .await?;
+        inner.pods.lock().insert(pod.spec.uid.clone(), pod.clone());
+        let connected = blocking(move || Ok(with_socket_path(&directory, UnixStream::connect))).await?;
+        let state = match connected {
+            Ok(socket) => self.ask_state(&pod, socket.into()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = state {
+            tracing::warn!(pod = pod.spec.uid, %error, "shim is gone");
+            pod.shim_gone().await;
+        }
+        Ok(())
+    }
+
+    async fn ask_state(&self, pod: &Arc<Pod>, socket: OwnedFd) -> io::Result<()> {
+        let connection = Connection::open(socket, pod, None)?;
+        *pod.connection.lock() = Some(connection.clone());
+        match connection.call(Call::State).await {
+            Ok(_) => Ok(()),
+            Err(failed) => Err(io::Error::other(String::from(failed))),
+        }
+    }
+}
+
+/// Reads the containers of a pod, with what its shim wrote down last.
+fn read_containers(pod: &Pod) -> io::Result<()> {
+    let mut records = Vec::new();
+    for directory in subdirectories(&pod.directory.containers())? {
+        let Some(id) = directory.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let directory = pod.directory.container(id);
+        match record::read::<ContainerRecord>(&directory.record()) {
+            Ok(record) => {
+                let status = directory.read_status().unwrap_or_else(|error| {
+                    tracing::warn!(container = id, %error, "status is unreadable");
+                    Some(ContainerStatus::Exited(Exit::unseen(&ContainerStatus::Created)))
+                });
+                records.push((record, status.unwrap_or(ContainerStatus::Created)));
+            }
+            // Its creation was interrupted, so nothing ran in it.
+            Err(_) => coracle_kernel::root::remove_path(&directory.0)?,
+        }
+    }
+    records.sort_by_key(|(record, _)| record.created_at);
+    for (record, status) in records {
+        pod.add(record.spec, record.created_at, status);
+    }
+    Ok(())
+}
+
+fn subdirectories(path: &std::path::Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
