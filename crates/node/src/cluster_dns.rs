@@ -2,13 +2,13 @@
 //! Upstream counterpart: the watches of CoreDNS' `kubernetes` plugin, here once a node.
 
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use coracle_client::{Client, Event, informer};
 use coracle_dns::SharedZone;
 use coracle_meta::GroupVersionResource;
 use coracle_reconcile::Key;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;

@@ -1,0 +1,115 @@
+//! The pod network without Services.
+
+use crate::world::*;
+use coracle_kernel::net::netns;
+use coracle_kernel::net::rtnetlink::Rtnetlink;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+#[test]
+fn pods_reach_each_other_and_the_outside() {
+    on_a_node(|world| {
+        let (one, two) = (world.pod(2), world.pod(3));
+        let _proxy = proxy(vec![]);
+        let _server = world.serve(&two, 80);
+        let answer = world.ask(From::Pod(&one), (two.ip, 80)).expect("an answer");
+        assert_eq!((answer.server, answer.client), (two.ip, one.ip));
+        let answer = world
+            .ask(From::Node, (two.ip, 80))
+            .expect("an answer to the node");
+        assert_eq!(answer.client, NODE_IN_PODS);
+        let _outside = world.serve_outside(80);
+        let answer = world
+            .ask(From::Pod(&one), (OUTSIDE, 80))
+            .expect("an answer from outside");
+        assert_eq!(answer.client, NODE, "outside knows the node, not its pods");
+    });
+}
+
+#[test]
+fn attached_pods_survive_the_daemon() {
+    on_a_node(|world| {
+        let pod = world.pod(2);
+        let again = network(&world.directory);
+        assert_eq!(again.list().expect("a list"), std::slice::from_ref(&pod));
+        assert_eq!(again.attach(&pod.pod_uid, pod.ip).expect("still attached"), pod);
+        assert_eq!(again.node_address(), NODE_IN_PODS);
+        assert_eq!(
+            again.allocate().expect("an address"),
+            Ipv4Addr::new(10, 244, 0, 3),
+            "2 is in use"
+        );
+        let _server = world.serve(&pod, 80);
+        world.ask(From::Node, (pod.ip, 80)).expect("its connections work");
+        again.detach(&pod.pod_uid).expect("it goes");
+        again.detach(&pod.pod_uid).expect("twice is no error");
+        assert_eq!(again.list().expect("a list"), []);
+        assert!(!pod.netns_path.exists());
+        let links = Rtnetlink::open().expect("a socket").links().expect("links");
+        assert!(links.iter().all(|link| link.name != pod.host_device));
+    });
+}
+
+#[test]
+fn half_an_attachment_is_done_again() {
+    on_a_node(|world| {
+        // As a daemon leaves it that was killed in the middle, or a machine that started anew.
+        let pod = world.pod(2);
+        netns::delete(&pod.netns_path).expect("the name goes");
+        std::fs::write(&pod.netns_path, "").expect("an empty file is left");
+        assert_eq!(world.network.list().expect("a list"), []);
+        let again = world.network.attach(&pod.pod_uid, pod.ip).expect("attached anew");
+        let _server = world.serve(&again, 80);
+        world.ask(From::Node, (pod.ip, 80)).expect("an answer");
+    });
+}
+
+#[test]
+fn many_pods_at_once_and_all_gone() {
+    on_a_node(|world| {
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            for number in 2..32 {
+                // A thread inherits the namespace.
+                scope.spawn(move || world.pod(number));
+            }
+        });
+        println!("30 pods attached in {:?}", begin.elapsed());
+        assert_eq!(world.network.list().expect("a list").len(), 30);
+        world.network.tear_down().expect("all go");
+        assert_eq!(world.network.list().expect("a list"), []);
+        let mut host = Rtnetlink::open().expect("a socket");
+        assert!(
+            host.addresses()
+                .expect("addresses")
+                .iter()
+                .all(|address| address.ip != NODE_IN_PODS)
+        );
+        assert_eq!(host.links().expect("links").len(), 2, "lo and the uplink");
+    });
+}
+
+#[test]
+fn port_forward_reaches_a_pods_loopback() {
+    on_a_node(|world| {
+        let pod = world.pod(2);
+        let listener = world.at(From::Pod(&pod), || {
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 7000))
+        });
+        let listener = listener.expect("a listener on the pod's loopback");
+        let socket = netns::tcp_socket(&pod.netns_path, rustix::net::AddressFamily::INET).expect("a socket");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let stream = std::net::TcpStream::from(socket);
+            let socket = tokio::net::TcpSocket::from_std_stream(stream);
+            socket
+                .connect((Ipv4Addr::LOCALHOST, 7000).into())
+                .await
+                .expect("a connection");
+        });
+        listener.accept().expect("it arrives");
+    });
+}

@@ -1,0 +1,239 @@
+//! The daemon goes and comes back: its rules stay in force, and are taken over with the smallest change.
+
+use crate::world::*;
+use coracle_dataplane::ServiceKey;
+use coracle_kernel::net::nftables::{Batch, Family, Nftables};
+use coracle_node::service_proxy::{Error, Event, ServiceProxy};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const TO: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 80), 80);
+const SPEC: &str = r#"{"clusterIP":"10.96.0.80","sessionAffinity":"ClientIP","ports":[{"port":80}]}"#;
+
+fn generation() -> u32 {
+    Nftables::open()
+        .expect("a socket")
+        .generation()
+        .expect("a generation")
+        .0
+}
+
+#[test]
+fn a_second_proxy_is_turned_away_and_foreign_changes_too() {
+    on_a_node(|_| {
+        let first = proxy(vec![]);
+        assert!(matches!(ServiceProxy::start(config()), Err(Error::Owned)));
+        let mut batch = Batch::new();
+        batch.delete_table(Family::Ip, "coracle");
+        let error = Nftables::open()
+            .expect("a socket")
+            .commit(batch)
+            .expect_err("not ours");
+        assert!(error.is_not_permitted(), "{error}");
+        first.delete().expect("its own process may");
+        let table = Nftables::open().expect("a socket").table(Family::Ip, "coracle");
+        assert_eq!(table.expect("a look"), None);
+    });
+}
+
+#[test]
+fn a_restart_without_changes_writes_nothing_and_loses_nothing() {
+    on_a_node(|world| {
+        let (five, six, client) = (world.pod(5), world.pod(6), world.pod(9));
+        let (_five, _six) = (world.serve(&five, 8080), world.serve(&six, 8080));
+        let events = || vec![service("web", SPEC), slice("web", HTTP, &[5, 6])];
+        let first = proxy(events());
+        let stays = world.ask(From::Pod(&client), TO).expect("an answer").server;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                world.at(From::Pod(&client), || {
+                    while !done.load(Ordering::Relaxed) {
+                        let answer = ask(SocketAddr::from(TO)).expect("served through the restart");
+                        assert_eq!(answer.server, stays, "affinity survives the restart");
+                    }
+                });
+            });
+            drop(first);
+            assert_eq!(
+                world.ask(From::Node, TO).map(|_| ()).map_err(|e| e.kind()),
+                Ok(()),
+                "nobody is running"
+            );
+            let before = generation();
+            let second = proxy(events());
+            // Taking the table over is one commit; nothing else is different.
+            assert_eq!(generation() - before, 1);
+            second.send(Event::Synced);
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn a_restart_catches_up_with_what_it_missed() {
+    on_a_node(|world| {
+        let (five, six, client) = (world.pod(5), world.pod(6), world.pod(9));
+        let (_five, _six) = (world.serve(&five, 8080), world.serve(&six, 8080));
+        let other = r#"{"clusterIP":"10.96.0.81","ports":[{"port":80}]}"#;
+        drop(proxy(vec![
+            service("web", SPEC),
+            slice("web", HTTP, &[5]),
+            service("gone", other),
+            slice("gone", HTTP, &[5]),
+        ]));
+        let second = ServiceProxy::start(config()).expect("a second proxy");
+        second.send(service("web", SPEC));
+        settle_without_sync(world, &client, five.ip);
+        second.send(slice("web", HTTP, &[6]));
+        second.send(Event::Synced);
+        settle(&second);
+        assert_eq!(
+            world.ask(From::Pod(&client), TO).expect("an answer").server,
+            six.ip
+        );
+        let gone = world.at(From::Pod(&client), || {
+            let to = (Ipv4Addr::new(10, 96, 0, 81), 80).into();
+            std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_millis(300))
+        });
+        assert!(gone.is_err(), "the Service went meanwhile");
+        assert_eq!(second.timeline().of(&ServiceKey::new("ns", "gone")), None);
+    });
+}
+
+/// Until everything is known, the old rules stay: half the events must not be taken for the whole.
+fn settle_without_sync(world: &World, client: &coracle_node::pod_network::PodInterface, expected: Ipv4Addr) {
+    for _ in 0..50 {
+        assert_eq!(
+            world.ask(From::Pod(client), TO).expect("an answer").server,
+            expected
+        );
+    }
+}
+
+/// Names the directory in which this process plays the daemon that is killed.
+const VICTIM: &str = "CORACLE_TEST_VICTIM";
+
+#[test]
+fn kill_9_loses_nothing() {
+    if let Some(directory) = std::env::var_os(VICTIM) {
+        let _proxy = proxy(vec![service("web", SPEC), slice("web", HTTP, &[5])]);
+        std::fs::write(std::path::Path::new(&directory).join("ready"), "").expect("a sign");
+        loop {
+            std::thread::park();
+        }
+    }
+    on_a_node(|world| {
+        let (five, six, client) = (world.pod(5), world.pod(6), world.pod(9));
+        let (_five, _six) = (world.serve(&five, 8080), world.serve(&six, 8080));
+        // The child is in the namespace of this thread.
+        let mut victim = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "restart::kill_9_loses_nothing"])
+            .env(VICTIM, &world.directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a child");
+        eventually("the child is at work", || world.directory.join("ready").exists());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                world.at(From::Pod(&client), || {
+                    while !done.load(Ordering::Relaxed) {
+                        ask(SocketAddr::from(TO)).expect("served before, during and after");
+                    }
+                });
+            });
+            victim.kill().expect("kill -9");
+            victim.wait().expect("dead");
+            assert_eq!(
+                world.ask(From::Pod(&client), TO).expect("an answer").server,
+                five.ip
+            );
+            let proxy = proxy(vec![service("web", SPEC), slice("web", HTTP, &[5, 6])]);
+            proxy.send(slice("web", HTTP, &[6]));
+            settle(&proxy);
+            assert_eq!(
+                world.ask(From::Pod(&client), TO).expect("an answer").server,
+                six.ip
+            );
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn rules_of_another_version_are_replaced_in_one_step() {
+    on_a_node(|world| {
+        let (five, client) = (world.pod(5), world.pod(9));
+        let _five = world.serve(&five, 8080);
+        let events = || vec![service("web", SPEC), slice("web", HTTP, &[5])];
+        let mut other = config();
+        // Other pod ranges make other rules.
+        other.pod_cidrs.push("10.245.0.0/16".parse().expect("a range"));
+        let first = ServiceProxy::start(other).expect("a proxy");
+        for event in events() {
+            first.send(event);
+        }
+        first.send(Event::Synced);
+        settle(&first);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                world.at(From::Pod(&client), || {
+                    while !done.load(Ordering::Relaxed) {
+                        ask(SocketAddr::from(TO)).expect("served through the upgrade");
+                    }
+                });
+            });
+            drop(first);
+            let second = proxy(events());
+            assert_eq!(
+                world.ask(From::Pod(&client), TO).expect("an answer").server,
+                five.ip
+            );
+            drop(second);
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn ipv6_rules_are_taken_and_read_back() {
+    on_a_node(|_| {
+        let mut config = config();
+        config.pod_cidrs.push("fd00:244::/64".parse().expect("a range"));
+        config
+            .service_cidrs
+            .push("fd00:96::/112".parse().expect("a range"));
+        let start = || {
+            let proxy = ServiceProxy::start(config.clone()).expect("a proxy");
+            for sticky in ["None", "ClientIP"] {
+                let number = sticky.len();
+                let spec = format!(
+                    r#"{{"type":"NodePort","clusterIPs":["fd00:96::{number}"],"sessionAffinity":"{sticky}","externalTrafficPolicy":"Local","ports":[{{"port":80,"nodePort":3000{number}}}]}}"#
+                );
+                proxy.send(service(sticky, &spec));
+                let text = format!(
+                    r#"{{"metadata":{{"namespace":"ns","name":"x{sticky}","labels":{{"kubernetes.io/service-name":"{sticky}"}}}},
+                    "addressType":"IPv6","ports":{HTTP},"endpoints":[{{"addresses":["fd00:244::5"],"nodeName":"here"}}]}}"#
+                );
+                let slice = serde_json::from_str(&text).expect("a slice");
+                proxy.send(Event::EndpointSlice(Box::new(slice)));
+            }
+            proxy.send(Event::Synced);
+            settle(&proxy);
+            proxy
+        };
+        drop(start());
+        let before = generation();
+        let _second = start();
+        // Two tables are taken over, and what was read back is what is wanted.
+        assert_eq!(generation() - before, 2);
+        let mut nft = Nftables::open().expect("a socket");
+        let frontends = nft
+            .elements(Family::Ip6, "coracle", "frontends")
+            .expect("elements");
+        assert_eq!(frontends.len(), 4);
+    });
+}

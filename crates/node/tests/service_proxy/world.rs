@@ -1,0 +1,300 @@
+//! A node in a network namespace of its own, with pods, and a machine outside. Needs root, and fails without.
+
+use coracle_dataplane::{Config, ServiceKey};
+use coracle_kernel::net::netns;
+use coracle_kernel::net::rtnetlink::{Route, Rtnetlink, Scope, Veth};
+use coracle_node::pod_network::{PodInterface, PodNetwork, PodNetworkConfig};
+use coracle_node::service_proxy::{Event, ServiceProxy};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The node's address towards the outside, and the machine outside.
+pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The node's address in the pod network.
+pub const NODE_IN_PODS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// Long enough for a busy machine; nothing waits for it to pass but what must not be answered.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The node, its pods, the machine outside.
+pub struct World {
+    pub directory: PathBuf,
+    pub network: PodNetwork,
+    outside: PathBuf,
+}
+
+/// Where a connection begins.
+#[derive(Clone, Copy)]
+pub enum From<'a> {
+    Node,
+    Pod(&'a PodInterface),
+    Outside,
+}
+
+/// Runs a test on a thread inside a fresh namespace; whatever it makes there goes with the namespace.
+pub fn on_a_node(test: impl FnOnce(&World) + Send) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = directory.path().join("node");
+    let outside = directory.path().join("outside");
+    let result = netns::create(&node, |_| {
+        let world = World::new(directory.path(), &outside);
+        Ok(
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)))
+                .map_err(|panic| (panic, world.network.tear_down())),
+        )
+    });
+    let _ = netns::delete(&outside);
+    netns::delete(&node).expect("the namespace goes");
+    match result.expect("a network namespace: these tests need root") {
+        Ok(()) => (),
+        Err((panic, _)) => std::panic::resume_unwind(panic),
+    }
+}
+
+impl World {
+    fn new(directory: &Path, outside: &Path) -> Self {
+        let mut here = Rtnetlink::open().expect("a netlink socket");
+        netns::create(outside, |namespace| {
+            here.add_veth(&Veth {
+                name: "uplink",
+                mac: [2, 0, 0, 0, 0, 2],
+                peer_name: "node",
+                peer_mac: [2, 0, 0, 0, 0, 1],
+                peer_namespace: namespace,
+                mtu: 1500,
+            })?;
+            let mut there = Rtnetlink::open()?;
+            let link = there.require_link("node")?.index;
+            there.set_up(link)?;
+            there.add_address(link, OUTSIDE.into(), 24, Scope::Universe)
+        })
+        .expect("a machine outside");
+        let uplink = here.require_link("uplink").expect("the uplink").index;
+        here.set_up(uplink).expect("the uplink goes up");
+        netns::run(outside, || {
+            let mut there = Rtnetlink::open()?;
+            there.wait_until_operational("node", PATIENCE)
+        })
+        .and_then(|result| result)
+        .expect("the machine outside is connected");
+        here.add_address(uplink, NODE.into(), 24, Scope::Universe)
+            .expect("an address");
+        here.add_route(&Route {
+            destination: (Ipv4Addr::UNSPECIFIED.into(), 0),
+            link: uplink,
+            gateway: Some(OUTSIDE.into()),
+            source: None,
+            scope: Scope::Universe,
+            mtu: None,
+        })
+        .expect("a default route");
+        Self {
+            directory: directory.to_owned(),
+            network: network(directory),
+            outside: outside.to_owned(),
+        }
+    }
+
+    /// A pod whose address ends with this number.
+    pub fn pod(&self, number: u8) -> PodInterface {
+        self.network
+            .attach(&format!("pod-{number}"), Ipv4Addr::new(10, 244, 0, number))
+            .expect("a pod")
+    }
+
+    /// Runs a closure where connections begin.
+    pub fn at<T: Send>(&self, from: From<'_>, run: impl FnOnce() -> T + Send) -> T {
+        match from {
+            From::Node => run(),
+            From::Pod(pod) => netns::run(&pod.netns_path, run).expect("inside the pod"),
+            From::Outside => netns::run(&self.outside, run).expect("outside"),
+        }
+    }
+
+    /// Connects and reads what the server says of itself and of its client.
+    pub fn ask(&self, from: From<'_>, to: impl Into<SocketAddr>) -> io::Result<Answer> {
+        let to = to.into();
+        self.at(from, || ask(to))
+    }
+
+    /// Serves TCP in a pod until the handle is dropped.
+    pub fn serve(&self, pod: &PodInterface, port: u16) -> Server {
+        Server::new(self.at(From::Pod(pod), || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        }))
+    }
+
+    /// Serves TCP outside.
+    pub fn serve_outside(&self, port: u16) -> Server {
+        Server::new(self.at(From::Outside, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))))
+    }
+
+    /// Answers each UDP packet in a pod with the pod's number.
+    pub fn serve_udp(&self, pod: &PodInterface, port: u16) {
+        let socket = self.at(From::Pod(pod), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+        let socket = socket.expect("a UDP socket");
+        let number = pod.ip.octets()[3];
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(&[number], client);
+            }
+        });
+    }
+}
+
+/// The pod network as a daemon opens it.
+pub fn network(directory: &Path) -> PodNetwork {
+    PodNetwork::new(PodNetworkConfig {
+        directory: directory.join("pods"),
+        pod_cidr: "10.244.0.0/16".parse().expect("a range"),
+        service_cidr: "10.96.0.0/12".parse().expect("a range"),
+        local_addresses: vec![DNS],
+        mtu: None,
+    })
+    .expect("a pod network")
+}
+
+pub fn config() -> Config {
+    Config {
+        node_name: "here".into(),
+        zone: None,
+        pod_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
+        service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
+        local_addresses: [IpAddr::from(DNS)].into(),
+    }
+}
+
+/// What a server said: its pod, and the client as it saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub server: Ipv4Addr,
+    pub client: Ipv4Addr,
+}
+
+/// Connects from here.
+pub fn ask(to: SocketAddr) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut bytes = [0; 8];
+    stream.read_exact(&mut bytes)?;
+    let [a, b, c, d, rest @ ..] = bytes;
+    Ok(Answer {
+        server: [a, b, c, d].into(),
+        client: rest.into(),
+    })
+}
+
+/// A server that tells each client the two addresses and hangs up.
+pub struct Server {
+    stop: Arc<AtomicBool>,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn new(listener: io::Result<TcpListener>) -> Self {
+        let listener = listener.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(mut stream) = stream else { return };
+                let (Ok(server), Ok(client)) = (stream.local_addr(), stream.peer_addr()) else {
+                    continue;
+                };
+                let octets = |address: SocketAddr| match address.ip() {
+                    IpAddr::V4(ip) => ip.octets(),
+                    IpAddr::V6(_) => [0; 4],
+                };
+                let _ = stream.write_all(&[octets(server), octets(client)].concat());
+            }
+        });
+        Self { stop, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It notices with the next connection; the namespace's end closes the rest.
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = self.address;
+    }
+}
+
+/// A Service as its `spec` in JSON says.
+pub fn service(name: &str, spec: &str) -> Event {
+    let text = format!(r#"{{"metadata":{{"namespace":"ns","name":"{name}"}},"spec":{spec}}}"#);
+    let service: Service = serde_json::from_str(&text).expect("a service");
+    Event::Service(Box::new(service))
+}
+
+pub fn no_service(name: &str) -> Event {
+    Event::ServiceGone(ServiceKey::new("ns", name))
+}
+
+/// The ready endpoints of a Service: last numbers of the pods' addresses. Ports in JSON.
+pub fn slice(service: &str, ports: &str, pods: &[u8]) -> Event {
+    let endpoints: Vec<String> = pods
+        .iter()
+        .map(|pod| {
+            format!(r#"{{"addresses":["10.244.0.{pod}"],"nodeName":"here","conditions":{{"ready":true}}}}"#)
+        })
+        .collect();
+    let text = format!(
+        r#"{{"metadata":{{"namespace":"ns","name":"{service}-x","labels":{{"kubernetes.io/service-name":"{service}"}}}},
+            "addressType":"IPv4","ports":{ports},"endpoints":[{}]}}"#,
+        endpoints.join(",")
+    );
+    let slice: EndpointSlice = serde_json::from_str(&text).expect("a slice");
+    Event::EndpointSlice(Box::new(slice))
+}
+
+pub const HTTP: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;
+
+/// A proxy that has seen these events.
+pub fn proxy(events: Vec<Event>) -> ServiceProxy {
+    let proxy = ServiceProxy::start(config()).expect("a proxy");
+    for event in events {
+        proxy.send(event);
+    }
+    proxy.send(Event::Synced);
+    settle(&proxy);
+    proxy
+}
+
+/// Waits until the proxy has worked off what it was told.
+pub fn settle(proxy: &ServiceProxy) {
+    use coracle_node::DataPlane;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let never_an_endpoint = Ipv4Addr::new(198, 51, 100, 255).into();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        proxy.drained(never_an_endpoint, deadline).await;
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the proxy works off its events"
+        );
+    });
+}
+
+/// Asks until the answer is right.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
