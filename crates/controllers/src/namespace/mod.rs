@@ -304,7 +304,7 @@ fn finalized(namespace: &Value) -> Option<Value> {
 
 impl MetadataMachine for NamespaceController {
     fn name(&self) -> &'static str {
-        "namespace"
+        "namespace-controller"
     }
 
     fn observe(&mut self, resource: &GroupVersionResource, change: MetadataChange<'_>, _now: Timestamp) {

@@ -1,6 +1,7 @@
 //! A whole cluster in this process: control plane, controllers, scheduler, node.
 
 mod control_plane;
+mod metadata_controllers;
 mod node;
 pub mod preflight;
 pub mod progress;
@@ -146,6 +147,7 @@ fn start_controllers(
     tasks: &mut Tasks,
 ) {
     let watcher = control_plane.client(control_plane::admin("system:kube-controller-manager"));
+    metadata_controllers::start(control_plane, watcher.clone(), tasks);
     let (recorder, recording) = events::recorder(watcher.clone());
     tasks.spawn("event recorder", recording);
     let specs = coracle_controllers::all(&coracle_controllers::Config {
