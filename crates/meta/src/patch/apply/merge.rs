@@ -3,9 +3,10 @@
 
 use super::path::Step;
 use super::set::Set;
-use super::typed::{Walk, child, element, step, walk};
+use super::typed::{Walk, child, counts, element, step, walk};
 use crate::patch::schema::{ListKind, Schema};
 use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The live object with the configuration in it. Both have been validated; only the live one may repeat elements.
 pub(super) fn merge<S: Schema>(schema: Option<S>, live: &Value, config: &Value) -> Value {
@@ -42,34 +43,42 @@ fn merge_lists<S: Schema>(
         list.iter().map(|item| step(schema, kind, item).ok()).collect()
     };
     let (old_steps, new_steps) = (steps(old), steps(new));
-    let in_old = |s: &Option<Step>| old_steps.iter().filter(|o| *o == s).count();
-    let in_new = |s: &Option<Step>| new_steps.contains(s);
-    let merged_item = |s: &Option<Step>, new: &Value| match in_old(s) {
+    let in_old = counts(old_steps.iter().flatten());
+    let in_new: HashSet<&Step> = new_steps.iter().flatten().collect();
+    let old_items: HashMap<&Step, &Value> = old_steps
+        .iter()
+        .zip(old)
+        .filter_map(|(s, item)| Some((s.as_ref()?, item)))
+        .collect();
+    let merged_item = |s: &Option<Step>, new: &Value| {
         // Repeated elements are not merged with the new one: it replaces them.
-        1 => {
-            let position = old_steps.iter().position(|o| o == s).expect("counted once");
-            merge(element(schema), &old[position], new)
+        let single = s.as_ref().filter(|s| in_old.get(s) == Some(&1));
+        match single.and_then(|s| old_items.get(s)) {
+            Some(old) => merge(element(schema), old, new),
+            None => new.clone(),
         }
-        _ => new.clone(),
     };
+    let is_new = |s: &Option<Step>| s.as_ref().is_some_and(|s| in_new.contains(s));
 
-    let mut shared = new_steps.iter().filter(|s| in_old(s) > 0);
+    let mut shared = new_steps
+        .iter()
+        .filter(|s| s.as_ref().is_some_and(|s| in_old.contains_key(s)));
     let mut next_shared = shared.next();
-    let mut done: Vec<&Option<Step>> = Vec::new();
+    let mut done: HashSet<&Option<Step>> = HashSet::new();
     let mut merged = Vec::with_capacity(old.len().max(new.len()));
     let (mut o, mut n) = (0, 0);
     while o < old.len() || n < new.len() {
         if o < old.len() && n < new.len() {
             let s = &old_steps[o];
             if *s == new_steps[n] {
-                done.push(s);
+                done.insert(s);
                 merged.push(merged_item(s, &new[n]));
                 o += 1;
                 n += 1;
                 next_shared = shared.next();
                 continue;
             }
-            if in_new(s) && next_shared.is_some_and(|next| next != s) {
+            if is_new(s) && next_shared.is_some_and(|next| next != s) {
                 // Shared, but not the one whose turn it is.
                 o += 1;
                 continue;
@@ -77,18 +86,18 @@ fn merge_lists<S: Schema>(
         }
         if o < old.len() {
             let s = &old_steps[o];
-            if !in_new(s) {
+            if !is_new(s) {
                 merged.push(old[o].clone());
                 o += 1;
                 continue;
             }
-            if done.contains(&s) {
+            if done.contains(s) {
                 o += 1;
             }
         }
         if n < new.len() {
             let s = &new_steps[n];
-            done.push(s);
+            done.insert(s);
             merged.push(merged_item(s, &new[n]));
             n += 1;
             if next_shared == Some(s) {
@@ -237,19 +246,22 @@ fn compare_lists<S: Schema>(
     comparison: &mut Comparison,
 ) {
     let kind = schema.map_or(ListKind::Atomic, Schema::list_kind);
-    let old = group(schema, kind, old);
-    let new = group(schema, kind, new);
-    let find = |groups: &[(Step, Vec<Value>)], step: &Step| -> Vec<Value> {
-        let found = groups.iter().find(|(s, _)| s == step);
-        found.map(|(_, items)| items.clone()).unwrap_or_default()
-    };
-    let added = new.iter().filter(|(step, _)| !old.iter().any(|(s, _)| s == step));
-    let steps: Vec<&Step> = old.iter().chain(added).map(|(step, _)| step).collect();
-    for step in steps {
-        let (old, new) = (find(&old, step), find(&new, step));
-        path.push(step.clone());
+    let mut groups: BTreeMap<Step, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    for (list, is_old) in [(old, true), (new, false)] {
+        for item in list.and_then(Value::as_array).into_iter().flatten() {
+            if let Ok(step) = step(schema, kind, item) {
+                let (olds, news) = groups.entry(step).or_default();
+                if is_old { olds.push(item) } else { news.push(item) }
+            }
+        }
+    }
+    for (step, (old, new)) in groups {
+        path.push(step);
         match (old.as_slice(), new.as_slice()) {
-            ([] | [_], [] | [_]) => compare_at(element(schema), old.first(), new.first(), path, comparison),
+            ([] | [_], [] | [_]) => {
+                let (old, new) = (old.first().copied(), new.first().copied());
+                compare_at(element(schema), old, new, path, comparison);
+            }
             // An element that is there several times is compared as one.
             ([_, _, ..], [_, _, ..]) => {
                 if old != new {
@@ -271,23 +283,4 @@ fn compare_lists<S: Schema>(
         }
         path.pop();
     }
-}
-
-/// The elements of a list by their step, in order of first appearance.
-fn group<S: Schema>(
-    schema: Option<S>,
-    kind: ListKind<'static>,
-    list: Option<&Value>,
-) -> Vec<(Step, Vec<Value>)> {
-    let mut groups: Vec<(Step, Vec<Value>)> = Vec::new();
-    for item in list.and_then(Value::as_array).into_iter().flatten() {
-        let Ok(step) = step(schema, kind, item) else {
-            continue;
-        };
-        match groups.iter_mut().find(|(s, _)| *s == step) {
-            Some((_, items)) => items.push(item.clone()),
-            None => groups.push((step, vec![item.clone()])),
-        }
-    }
-    groups
 }

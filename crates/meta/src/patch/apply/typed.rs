@@ -5,6 +5,7 @@ use super::path::{Step, display};
 use super::set::Set;
 use crate::patch::schema::{Kind, ListKind, ScalarKind, Schema};
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 /// How a value is walked.
 pub(super) enum Walk<'v> {
@@ -36,6 +37,15 @@ pub(super) fn child<S: Schema>(schema: Option<S>, key: &str) -> Option<S> {
 
 pub(super) fn element<S: Schema>(schema: Option<S>) -> Option<S> {
     schema.and_then(Schema::element)
+}
+
+/// How often each element is there.
+pub(super) fn counts<'s>(steps: impl Iterator<Item = &'s Step>) -> HashMap<&'s Step, usize> {
+    let mut counts = HashMap::new();
+    for step in steps {
+        *counts.entry(step).or_insert(0) += 1;
+    }
+    counts
 }
 
 /// The step to an element of a list that is a set or keyed.
@@ -120,7 +130,7 @@ fn validate_at<S: Schema>(schema: S, value: &Value, path: &mut Vec<Step>, errors
                 return;
             };
             let kind = schema.list_kind();
-            let mut seen = Vec::new();
+            let mut seen = HashSet::new();
             for (i, item) in list.iter().enumerate() {
                 let step = match kind {
                     ListKind::Atomic => Ok(Step::parse(&format!("i:{i}")).expect("an index is a step")),
@@ -136,7 +146,7 @@ fn validate_at<S: Schema>(schema: S, value: &Value, path: &mut Vec<Step>, errors
                 path.push(step.clone());
                 validate_at(element, item, path, errors);
                 path.pop();
-                seen.push(step);
+                seen.insert(step);
             }
         }
         (Kind::Struct | Kind::Map, other) => {
@@ -199,6 +209,7 @@ fn collect<S: Schema>(schema: Option<S>, value: &Value, path: &mut Vec<Step>, se
         }
         Walk::List(list, kind) => {
             let steps: Vec<Option<Step>> = list.iter().map(|item| step(schema, kind, item).ok()).collect();
+            let counts = counts(steps.iter().flatten());
             for (item, step) in list.iter().zip(&steps) {
                 let Some(step) = step else {
                     continue;
@@ -206,8 +217,7 @@ fn collect<S: Schema>(schema: Option<S>, value: &Value, path: &mut Vec<Step>, se
                 path.push(step.clone());
                 set.insert(path);
                 // Of an element that is there twice nobody owns more than the element.
-                let single = steps.iter().flatten().filter(|s| *s == step).count() == 1;
-                if single {
+                if counts.get(step) == Some(&1) {
                     collect(element(schema), item, path, set);
                 }
                 path.pop();

@@ -9,6 +9,15 @@ use serde_json::Value;
 /// Upstream refuses longer patches.
 pub const MAX_OPERATIONS: usize = 10_000;
 
+/// All copies of a patch together make a document at most this many bytes longer.
+pub const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// The parser reads no document that is nested deeper, so none may become so.
+pub const MAX_DEPTH: usize = 127;
+
+/// While operations follow each other the document may be deeper, but not so deep that recursion becomes a danger.
+const MAX_DEPTH_BETWEEN: usize = 1000;
+
 /// Why a JSON patch does not apply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonPatchError {
@@ -38,6 +47,14 @@ pub enum JsonPatchError {
         /// The last segment of the path.
         index: String,
     },
+    /// Copies make the document too long.
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {0}, exceeding the limit {MAX_COPIED}"
+    )]
+    Copied(usize),
+    /// Operations nest the document too deeply.
+    #[error("json patch: the document would be nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
     /// The value tested for is another.
     #[error("testing value {0} failed: test failed")]
     TestFailed(String),
@@ -51,43 +68,101 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), JsonPatchError> {
     if operations.len() > MAX_OPERATIONS {
         return Err(JsonPatchError::TooMany(operations.len()));
     }
-    operations.iter().try_for_each(|operation| one(target, operation))
+    let mut document = Document {
+        depth: depth(target),
+        root: target,
+        copied: 0,
+    };
+    operations
+        .iter()
+        .try_for_each(|operation| document.apply(operation))?;
+    if document.depth > MAX_DEPTH && depth(document.root) > MAX_DEPTH {
+        return Err(JsonPatchError::TooDeep);
+    }
+    Ok(())
 }
 
-fn one(target: &mut Value, operation: &Value) -> Result<(), JsonPatchError> {
-    let text = |key: &str| operation.get(key).and_then(Value::as_str);
-    let malformed = |what: &str| JsonPatchError::Malformed(format!("{what} in operation {operation}"));
-    let path = Pointer::parse(text("path").ok_or_else(|| malformed("no path"))?)
-        .ok_or_else(|| malformed("invalid path"))?;
-    let value = || operation.get("value").cloned().unwrap_or(Value::Null);
-    let from = || {
-        let text = text("from").ok_or_else(|| malformed("no from"))?;
-        Pointer::parse(text).ok_or_else(|| malformed("invalid from"))
-    };
-    match text("op") {
-        Some("add") => path.add(target, value(), "add"),
-        Some("remove") => path.remove(target, "remove").map(drop),
-        Some("replace") => path.replace(target, value()),
-        Some("move") => {
-            let from = from()?;
-            let value = from.remove(target, "move")?;
-            path.add(target, value, "move")
-        }
-        Some("copy") => {
-            let from = from()?;
-            let value = from.get(target).cloned();
-            let value = value.ok_or_else(|| from.missing("copy", "path"))?;
-            path.add(target, value, "copy")
-        }
-        Some("test") => {
-            // An absent value passes for null, as upstream.
-            if path.get(target).unwrap_or(&Value::Null) == &value() {
-                Ok(())
-            } else {
-                Err(JsonPatchError::TestFailed(path.text))
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => 1 + object.values().map(depth).max().unwrap_or(0),
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// What is patched.
+struct Document<'v> {
+    root: &'v mut Value,
+    /// It is nested at most this deep.
+    depth: usize,
+    /// Bytes that copies have added.
+    copied: usize,
+}
+
+impl Document<'_> {
+    fn apply(&mut self, operation: &Value) -> Result<(), JsonPatchError> {
+        let text = |key: &str| operation.get(key).and_then(Value::as_str);
+        let malformed = |what: &str| JsonPatchError::Malformed(format!("{what} in operation {operation}"));
+        let path = Pointer::parse(text("path").ok_or_else(|| malformed("no path"))?)
+            .ok_or_else(|| malformed("invalid path"))?;
+        let value = || operation.get("value").cloned().unwrap_or(Value::Null);
+        let from = || {
+            let text = text("from").ok_or_else(|| malformed("no from"))?;
+            Pointer::parse(text).ok_or_else(|| malformed("invalid from"))
+        };
+        match text("op") {
+            Some("add") => {
+                let value = value();
+                let depth = depth(&value);
+                path.add(self.root, value, "add")?;
+                self.deepened(&path, depth)
             }
+            Some("remove") => path.remove(self.root, "remove").map(drop),
+            Some("replace") => {
+                let value = value();
+                let depth = depth(&value);
+                path.replace(self.root, value)?;
+                self.deepened(&path, depth)
+            }
+            Some("move") => {
+                let value = from()?.remove(self.root, "move")?;
+                path.add(self.root, value, "move")?;
+                self.deepened(&path, self.depth)
+            }
+            Some("copy") => {
+                let from = from()?;
+                let value = from.get(self.root).cloned();
+                let value = value.ok_or_else(|| from.missing("copy", "path"))?;
+                self.copied += value.to_string().len();
+                if self.copied > MAX_COPIED {
+                    return Err(JsonPatchError::Copied(self.copied));
+                }
+                path.add(self.root, value, "copy")?;
+                self.deepened(&path, self.depth)
+            }
+            Some("test") => {
+                // An absent value passes for null, as upstream.
+                if path.get(self.root).unwrap_or(&Value::Null) == &value() {
+                    Ok(())
+                } else {
+                    Err(JsonPatchError::TestFailed(path.text))
+                }
+            }
+            _ => Err(malformed("unexpected op")),
         }
-        _ => Err(malformed("unexpected op")),
+    }
+
+    /// A value of at most this depth has come to a path. The bound is cheap and grows with every move; only when it
+    /// passes the limit is the document measured.
+    fn deepened(&mut self, path: &Pointer, depth_of_value: usize) -> Result<(), JsonPatchError> {
+        self.depth = self.depth.max(path.segments.len() + depth_of_value);
+        if self.depth > MAX_DEPTH_BETWEEN {
+            self.depth = depth(self.root);
+        }
+        if self.depth > MAX_DEPTH_BETWEEN {
+            return Err(JsonPatchError::TooDeep);
+        }
+        Ok(())
     }
 }
 

@@ -155,6 +155,35 @@ fn refusals() {
     );
 }
 
+#[test]
+fn documents_stay_readable() {
+    // Each copy puts the document into itself.
+    let nest = |times: usize| Value::Array(vec![json!({"op": "copy", "from": "", "path": "/b/c"}); times]);
+    let target = json!({"a": [1], "b": {"c": 1}});
+    let deep = patched(&target, &nest(60)).expect("not too deep");
+    assert!(serde_json::from_str::<Value>(&deep.to_string()).is_ok());
+    assert_eq!(
+        patched(&target, &nest(80)),
+        Err(JsonPatchError::TooDeep.to_string())
+    );
+    assert_eq!(
+        patched(&target, &nest(10_000)),
+        Err(JsonPatchError::TooDeep.to_string())
+    );
+    // Moving back and forth nests nothing.
+    let moves = [
+        json!({"op": "move", "from": "/a", "path": "/z"}),
+        json!({"op": "move", "from": "/z", "path": "/a"}),
+    ];
+    let moves = Value::Array(moves.iter().cycle().take(10_000).cloned().collect());
+    assert_eq!(patched(&target, &moves), Ok(target.clone()));
+    // Copies are limited in size.
+    let wide = json!({"a": ["x".repeat(1024)]});
+    let copies = Value::Array(vec![json!({"op": "copy", "from": "/a/0", "path": "/a/-"}); 4000]);
+    let message = patched(&wide, &copies).expect_err("too long");
+    assert!(message.starts_with("Unable to complete the copy, "), "{message}");
+}
+
 proptest! {
     #[test]
     fn what_is_added_can_be_tested_and_removed(value in any_json_without_null(), new in any_json_without_null()) {

@@ -4,6 +4,7 @@
 use super::{Object, PATCH, Result, Schema, StrategicError, go, go_type};
 use crate::patch::schema::Strategy;
 use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 
 /// Merges `new` into `old`, or replaces it where the schema has no merge strategy. Answers the order of the server
 /// that `$setElementOrder` goes by: that of `old`, but with an added element in each place that a deletion freed.
@@ -23,12 +24,9 @@ pub(super) fn merge<S: Schema>(
         return Ok(before);
     }
     if !elements_are_objects(old.iter().chain(&new))? {
-        let mut merged = Vec::with_capacity(old.len() + new.len());
-        for value in old.iter().chain(&new) {
-            if !merged.contains(value) {
-                merged.push(value.clone());
-            }
-        }
+        let mut seen = HashSet::new();
+        let all = old.iter().chain(&new);
+        let merged = all.filter(|value| seen.insert(*value)).cloned().collect();
         *old = in_order(merged, &new, old, Strategy::default())?;
         return Ok(before);
     }
@@ -40,12 +38,22 @@ pub(super) fn merge<S: Schema>(
         return Ok(before);
     };
     let mut merged = old.clone();
+    let mut places: HashMap<Value, usize> = HashMap::new();
+    for (place, value) in merged.iter().enumerate() {
+        if let Some(id) = value.get(key) {
+            // Of elements with the same key the first is merged.
+            places.entry(id.clone()).or_insert(place);
+        }
+    }
     for value in &new {
         let id = key_of(value, key)?;
         let patch = object(value)?;
-        match merged.iter_mut().find(|v| v.get(key) == Some(id)) {
+        match places.get(id).and_then(|place| merged.get_mut(*place)) {
             Some(Value::Object(found)) => super::merge(element, found, patch.clone())?,
-            _ => merged.push(value.clone()),
+            _ => {
+                places.insert(id.clone(), merged.len());
+                merged.push(value.clone());
+            }
         }
     }
     let server = merged.iter().take(before.len()).cloned().collect();
@@ -57,14 +65,14 @@ pub(super) fn merge<S: Schema>(
 /// `replace`, the others are the list.
 fn directives(old: &mut Vec<Value>, new: Vec<Value>, key: &str) -> Result<Option<Vec<Value>>> {
     let mut replace = false;
+    let mut deleted = HashSet::new();
     let mut plain = Vec::with_capacity(new.len());
     for value in new {
         match value.get(PATCH) {
             None => plain.push(value),
             Some(directive) => match directive.as_str() {
                 Some("delete") => {
-                    let id = key_of(&value, key)?;
-                    old.retain(|v| v.get(key) != Some(id));
+                    deleted.insert(key_of(&value, key)?.clone());
                 }
                 Some("replace") => replace = true,
                 Some("merge") => return Err(StrategicError::MergeDirective),
@@ -77,6 +85,7 @@ fn directives(old: &mut Vec<Value>, new: Vec<Value>, key: &str) -> Result<Option
             },
         }
     }
+    old.retain(|value| value.get(key).is_none_or(|id| !deleted.contains(id)));
     if replace {
         *old = plain;
         return Ok(None);
@@ -156,14 +165,24 @@ pub(super) fn in_order(
     server: &[Value],
     strategy: Strategy<'static>,
 ) -> Result<Vec<Value>> {
-    let order = identities(order, strategy)?;
-    let server = identities(server, strategy)?;
-    let place = |list: &[&Value], value: &Value| -> Option<usize> {
-        let id = identity(value, strategy).ok()?;
-        list.iter().position(|candidate| *candidate == id)
+    let places = |list| -> Result<HashMap<&Value, usize>> {
+        let ids: Vec<&Value> = identities(list, strategy)?;
+        // From the end, so that of equal elements the first counts.
+        Ok(ids
+            .into_iter()
+            .enumerate()
+            .rev()
+            .map(|(place, id)| (id, place))
+            .collect())
     };
+    let (order, server) = (places(order)?, places(server)?);
     // Every element is checked for its key before any is moved.
     identities(&merged, strategy)?;
+    let place = |places: &HashMap<&Value, usize>, value: &Value| {
+        identity(value, strategy)
+            .ok()
+            .and_then(|id| places.get(id).copied())
+    };
     let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
         .into_iter()
         .partition(|value| place(&order, value).is_some());

@@ -10,6 +10,7 @@ mod tests;
 use super::go::{print as go, type_name as go_type};
 use super::schema::{Schema, Strategy};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -179,6 +180,7 @@ fn delete_from_primitive_list(original: &mut Object, field: &str, values: &Value
         return Err(StrategicError::PrimitiveList);
     };
     if let Value::Array(list) = list {
+        let values: HashSet<&Value> = values.iter().collect();
         list.retain(|value| !values.contains(value));
     }
     Ok(())
@@ -192,7 +194,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<()> {
     let Value::Array(keys) = keys else {
         return Err(StrategicError::RetainKeys);
     };
-    let retained = |key: &str| keys.iter().any(|k| k == key);
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let retained = |key: &str| keys.contains(key);
     let is_directive =
         |key: &str| key.starts_with(DELETE_FROM_PRIMITIVE_LIST) || key.starts_with(SET_ELEMENT_ORDER);
     for (key, value) in patch.iter() {
