@@ -1,6 +1,7 @@
 //! A whole cluster in this process: control plane, controllers, scheduler, node.
 
 mod control_plane;
+mod controllers;
 mod metadata_controllers;
 mod node;
 pub mod preflight;
@@ -14,7 +15,7 @@ use crate::config::ClusterConfig;
 use crate::kubeconfig;
 use anyhow::{Context, Result, bail};
 use control_plane::{ControlPlane, Options};
-use coracle_client::{Client, driver, events, machine_driver};
+use coracle_client::Client;
 use coracle_dataplane::ServiceKey;
 use coracle_node::cluster_dns;
 use coracle_node::service_proxy::ServiceProxy;
@@ -78,7 +79,7 @@ impl Cluster {
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
         progress.done(&format!("API server on port {}", config.secure_port));
 
-        start_controllers(&config, &authority, &control_plane, &mut tasks);
+        controllers::start(&config, &authority, &control_plane, &mut tasks);
         progress.done("controllers and scheduler");
 
         let node = (node_name.as_str(), node_ip);
@@ -138,41 +139,6 @@ impl Cluster {
         self.tasks.stop().await;
         self.control_plane.close();
     }
-}
-
-fn start_controllers(
-    config: &ClusterConfig,
-    authority: &Authority,
-    control_plane: &ControlPlane,
-    tasks: &mut Tasks,
-) {
-    let watcher = control_plane.client(control_plane::admin("system:kube-controller-manager"));
-    metadata_controllers::start(control_plane, watcher.clone(), tasks);
-    let (recorder, recording) = events::recorder(watcher.clone());
-    tasks.spawn("event recorder", recording);
-    let specs = coracle_controllers::all(&coracle_controllers::Config {
-        started: Timestamp::now(),
-        cluster_cidrs: vec![config.cluster_cidr.into()],
-        service_cidrs: vec![config.service_cidr.into()],
-        root_ca_pem: authority.certificate.clone(),
-        most_ended_pods: coracle_controllers::Config::MOST_ENDED_PODS,
-    });
-    let writers: std::collections::HashMap<&'static str, Client> = specs
-        .iter()
-        .map(|spec| (spec.name, control_plane.client(control_plane::controller(spec.name))))
-        .collect();
-    let fallback = watcher.clone();
-    let clients = driver::Clients {
-        watcher,
-        writer: Box::new(move |name| writers.get(name).unwrap_or(&fallback).clone()),
-    };
-    tasks.spawn("controllers", driver::run(specs, clients, recorder, || {}));
-
-    let scheduler = control_plane.client(control_plane::admin("system:kube-scheduler"));
-    let (recorder, recording) = events::recorder(scheduler.clone());
-    tasks.spawn("scheduler's event recorder", recording);
-    let machine = coracle_scheduler::Scheduler::default();
-    tasks.spawn("scheduler", machine_driver::run(machine, scheduler.clone(), scheduler, recorder));
 }
 
 fn make_directory(path: &Path) -> Result<()> {

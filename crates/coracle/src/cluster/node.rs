@@ -97,7 +97,9 @@ pub async fn start(
     let (now_ready, ready) = oneshot::channel();
     tasks.spawn("node", async move {
         // Nobody may be waiting any more.
-        let told = coracle_node::run(node_config, parts, || drop(now_ready.send(()))).await;
+        let told = coracle_node::run(node_config, parts, || {
+            let _ = now_ready.send(());
+        }).await;
         if let Err(error) = told {
             tracing::error!(error = &error as &dyn std::error::Error, "the node ended");
         }
