@@ -1,6 +1,7 @@
 //! The controllers, one file or folder each, named after upstream's: pure functions from a cache to a plan.
 //! Upstream: `pkg/controller`, `cmd/kube-controller-manager/app/controller_descriptor.go`.
 
+pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;
 pub mod endpoints;
@@ -16,9 +17,11 @@ pub mod service_account;
 pub mod taint_eviction;
 
 mod controller_ref;
+mod int_or_percent;
 mod pod;
 mod pod_deletion_order;
 mod pod_template;
+mod pod_template_hash;
 mod service_pods;
 #[cfg(test)]
 mod testing;
@@ -54,6 +57,7 @@ pub fn all(config: &Config) -> Vec<Spec> {
         endpoint_slice::spec(),
         endpoints::spec(),
         endpoint_slice_mirroring::spec(),
+        deployment::spec(),
         replica_set::spec(),
         replication_controller::spec(),
         service_account::spec(),

@@ -105,6 +105,11 @@ impl World {
                 object,
             } => {
                 let before = self.existing(resource, key)?;
+                if object.resource_version() != before.resource_version() {
+                    let why = "the object has been modified";
+                    let conflict = Status::conflict(&resource.group_resource(), &key.name, why);
+                    return Err(Box::new(conflict));
+                }
                 let mut after = before.clone();
                 if *subresource == "status" {
                     after["status"] = object["status"].clone();
