@@ -5,10 +5,10 @@ use crate::object::Object;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Changes kept for a resource, whatever their size.
-const MAX_EVENTS: usize = 4096;
-/// Bytes of objects kept alive by the history of a resource, beyond the first [`MIN_EVENTS`].
-const MAX_BYTES: usize = 2 << 20;
+/// About what an event and the index of its object take beside the object's bytes.
+const OVERHEAD: usize = 512;
+/// Bytes that the history of a resource keeps alive, beyond the first [`MIN_EVENTS`].
+const MAX_BYTES: usize = 1 << 20;
 /// Changes kept even when they are large.
 const MIN_EVENTS: usize = 64;
 
@@ -33,7 +33,7 @@ impl Event {
     }
 
     fn retained(&self) -> usize {
-        self.previous.as_ref().map_or(0, |object| object.bytes().len())
+        OVERHEAD + self.previous.as_ref().map_or(0, |object| object.bytes().len())
     }
 }
 
@@ -67,7 +67,7 @@ impl History {
     pub fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.retained();
         self.events.push_back(event);
-        while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > MIN_EVENTS) {
+        while self.bytes > MAX_BYTES && self.events.len() > MIN_EVENTS {
             let Some(oldest) = self.events.pop_front() else {
                 break;
             };
@@ -117,12 +117,15 @@ mod tests {
     #[test]
     fn old_events_go_and_their_revision_expires() {
         let mut history = History::new(10);
-        for revision in 11..=(11 + MAX_EVENTS as u64) {
-            history.push(event(revision, 1));
+        let kept = MAX_BYTES / (OVERHEAD + 1 + 2);
+        for revision in 100..=(100 + kept as u64) {
+            history.push(event(revision, 0));
         }
-        assert!(history.after(10).is_err());
-        assert_eq!(history.after(11).unwrap().len(), MAX_EVENTS);
-        assert_eq!(history.after(12).unwrap().next().unwrap().revision, 13);
+        assert!(history.after(99).is_err());
+        let first = history.after(history.compacted).unwrap().next().unwrap().revision;
+        assert_eq!(first, history.compacted + 1);
+        assert!(history.after(history.compacted - 1).is_err());
+        assert!(first > 100 && first < 105, "{first}");
     }
 
     #[test]

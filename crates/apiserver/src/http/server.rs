@@ -44,22 +44,21 @@ impl ApiServer {
         let mut connections = JoinSet::new();
         let expiry = tokio::spawn(crate::registry::event_ttl::run(self.registry.store.clone()));
         let mut shutdown = std::pin::pin!(shutdown);
+        // Out of file descriptors: one must be closed before the next connection can be accepted.
+        let mut full = false;
         loop {
             // Accepting and joining are cancel-safe; `shutdown` is polled by reference.
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = listener.accept(), if !full => match accepted {
                     Ok((stream, _)) => {
                         connections.spawn(self.clone().connection(stream, acceptor.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "accept failed");
-                        // Out of file descriptors: some must be closed before the next can be accepted.
-                        if connections.join_next().await.is_none() {
-                            tokio::task::yield_now().await;
-                        }
+                        full = !connections.is_empty();
                     }
                 },
-                Some(_) = connections.join_next() => {}
+                Some(_) = connections.join_next() => full = false,
                 () = &mut shutdown => break,
             }
         }

@@ -8,6 +8,7 @@ use super::options::WriteOptions;
 use super::render::Content;
 use super::{Registry, managed_fields, metadata};
 use crate::authz::{authorize, forbidden};
+use crate::http::no_such_resource;
 use crate::plugin::{Decision, Operation};
 use coracle_meta::Status;
 use coracle_meta::field::{FieldError, FieldPath};
@@ -32,8 +33,10 @@ pub(crate) enum Part {
     Whole,
     /// The status.
     Status,
-    /// What this function takes over from the wanted object into a copy of the stored one; nothing else is checked.
-    Other(fn(wanted: &Value, into: &mut Value)),
+    /// What another subresource of the kind is about: `finalize`, `approval`, `ephemeralcontainers`, `resize`.
+    Subresource,
+    /// What the server itself has changed.
+    Own,
 }
 
 /// A change: from the stored object, if there is one, to the wanted one. Both in the storage version.
@@ -105,16 +108,11 @@ impl Registry {
         check_name(call, &mut object)?;
         check_revision(call, &object, &old)?;
         metadata::place(&mut object, call.resource.namespaced, call.namespace())?;
-        if let Part::Other(take) = part {
-            let mut kept = old.clone();
-            take(&object, &mut kept);
-            object = kept;
-        }
         metadata::keep_system_fields(&mut object, &old);
         if metadata::dedup_owners(&mut object) {
             call.warnings.add(DUPLICATE_OWNERS);
         }
-        if !options.apply {
+        if !options.apply && !matches!(part, Part::Own) {
             managed_fields::track(call, Some(&old), &mut object, options, now);
         }
 
@@ -131,7 +129,7 @@ impl Registry {
         let mut admitted = self.admission.admit(request)?;
         let result = async {
             let object = admitted.object();
-            let errors = prepare(call, part, object, &old);
+            let errors = prepare(call, part, object, &old)?;
             if !errors.is_empty() {
                 return Err(Status::invalid(
                     call.resource.group,
@@ -241,9 +239,9 @@ fn check_revision(call: &Call, object: &Value, old: &Value) -> Result<(), Status
 }
 
 /// Applies the kind's rules; returns what is wrong.
-fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Vec<FieldError> {
+fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<Vec<FieldError>, Status> {
     let strategy = call.strategy;
-    match part {
+    Ok(match part {
         Part::Whole => {
             strategy.default(object);
             strategy.prepare_for_update(object, old);
@@ -253,8 +251,14 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Vec<Fiel
             strategy.prepare_for_status_update(object, old);
             strategy.validate_status_update(object, old)
         }
-        Part::Other(_) => Vec::new(),
-    }
+        Part::Subresource => {
+            if !strategy.prepare_for_subresource_update(&call.attributes.subresource, object, old) {
+                return Err(no_such_resource());
+            }
+            Vec::new()
+        }
+        Part::Own => Vec::new(),
+    })
 }
 
 /// Whether this update takes away the last thing that kept a deleted object.

@@ -133,3 +133,20 @@ async fn eviction_asks_the_budget() {
         0
     );
 }
+
+#[tokio::test]
+async fn subresources_change_their_part_only() {
+    let server = server();
+    let made = server.post(PODS, pod("a")).await.ok();
+    let mut debugged = made.clone();
+    debugged["spec"]["ephemeralContainers"] = json!([{ "name": "debug", "image": "d" }]);
+    debugged["spec"]["containers"][0]["image"] = "other".into();
+    let path = format!("{PODS}/a/ephemeralcontainers");
+    let debugged = server.put(&path, debugged).await.ok();
+    assert_eq!(debugged["spec"]["ephemeralContainers"][0]["name"], "debug");
+    assert_eq!(debugged["spec"]["containers"][0]["image"], "i:1");
+    assert_eq!(
+        server.put(&format!("{PODS}/a/finalize"), made).await.refused().0,
+        404
+    );
+}

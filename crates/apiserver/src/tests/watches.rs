@@ -182,7 +182,7 @@ async fn history_that_is_gone_is_an_error_event() {
         .await;
     // Longer than the history: the watcher, which has not read, falls behind.
     let made = server.post(CONFIG_MAPS, config_map("a")).await.ok();
-    for n in 0..4200 {
+    for n in 0..2500 {
         let mut object = made.clone();
         object["metadata"]
             .as_object_mut()

@@ -27,8 +27,7 @@ impl Registry {
             return Err(Status::invalid("", "Binding", &call.attributes.name, &errors));
         }
         let change = |old: Option<&Value>| bound(call, &binding, old.ok_or_else(|| call.not_found())?);
-        self.update(call, Part::Other(take), false, &options, &change)
-            .await?;
+        self.update(call, Part::Own, false, &options, &change).await?;
         let mut status = Status::success();
         status.code = StatusCode::CREATED.as_u16();
         Ok((StatusCode::CREATED, Content::Status(status.into())))
@@ -91,9 +90,4 @@ fn bound(call: &Call, binding: &Value, old: &Value) -> Result<Value, Status> {
     }
     metadata_mut(&mut pod).remove("resourceVersion");
     Ok(pod)
-}
-
-/// Everything: `bound` starts from the stored pod.
-fn take(wanted: &Value, into: &mut Value) {
-    *into = wanted.clone();
 }

@@ -1,3 +1,0 @@
-//! Namespaces. Upstream: `pkg/registry/core/namespace`.
-
-pub(crate) mod finalize;
