@@ -126,6 +126,8 @@ pub struct Tables {
     /// Who needs an element. If several Services claim a frontend the first by name has it.
     claims: BTreeMap<Key, BTreeSet<ServiceKey>>,
     serving: BTreeMap<Frontend, BTreeSet<Target>>,
+    /// How many Services use each address as an endpoint that is not ending.
+    staying: BTreeMap<IpAddr, usize>,
     draft: Draft,
     changed_services: BTreeSet<ServiceKey>,
     changed_roots: BTreeSet<Key>,
@@ -225,6 +227,7 @@ impl Tables {
         self.needs.clear();
         self.claims.clear();
         self.serving.clear();
+        self.staying.clear();
         self.changed_services.extend(self.services.keys().cloned());
     }
 
@@ -261,6 +264,17 @@ impl Tables {
                         self.claims.remove(&root);
                     }
                 }
+            }
+            for ip in &old.staying {
+                if let Some(users) = self.staying.get_mut(ip) {
+                    *users -= 1;
+                    if *users == 0 {
+                        self.staying.remove(ip);
+                    }
+                }
+            }
+            for ip in &new.staying {
+                *self.staying.entry(*ip).or_default() += 1;
             }
             for root in new.roots() {
                 self.claims.entry(root).or_default().insert(key.clone());
@@ -303,7 +317,7 @@ impl Tables {
     /// Whether new connections go to this address although its pod is not ending. An ending pod that is the last to
     /// serve does not count: connections go to it for want of a better one, and would not go elsewhere later.
     pub fn sends_to(&self, ip: IpAddr) -> bool {
-        self.needs.values().any(|needs| needs.staying.contains(&ip))
+        self.staying.contains_key(&ip)
     }
 
     fn change_frontend(&mut self, frontend: Frontend, change: &mut Change) {
