@@ -197,8 +197,7 @@ fn udp_client(world: &World, from: From<'_>, to: (Ipv4Addr, u16)) -> UdpSocket {
 fn udp_flows_leave_endpoints_that_are_gone() {
     on_a_node(|world| {
         let (client, five, six) = (world.pod(9), world.pod(5), world.pod(6));
-        world.serve_udp(&five, 5353);
-        world.serve_udp(&six, 5353);
+        let (_five, _six) = (world.serve_udp(&five, 5353), world.serve_udp(&six, 5353));
         let proxy = proxy(vec![service("dns", UDP_SPEC), slice("dns", UDP_PORTS, &[5])]);
         let socket = udp_client(world, From::Pod(&client), (Ipv4Addr::new(10, 96, 0, 53), 53));
         assert_eq!(query(&socket).expect("an answer"), 5);
@@ -225,7 +224,7 @@ fn udp_flows_leave_endpoints_that_are_gone() {
 fn a_udp_flow_that_was_there_before_the_service_finds_it() {
     on_a_node(|world| {
         let five = world.pod(5);
-        world.serve_udp(&five, 5353);
+        let _five = world.serve_udp(&five, 5353);
         let proxy = proxy(vec![]);
         // The kernel remembers that this flow goes to the node itself.
         let socket = udp_client(world, From::Outside, (NODE, 30053));

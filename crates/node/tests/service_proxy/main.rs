@@ -1,9 +1,9 @@
 //! The Service proxy and the pod network on the real kernel, in network namespaces made for each test.
 
 mod churn;
+mod fake;
 mod flows;
 mod pods;
 mod restart;
 mod spread;
-mod tmp_dump;
 mod world;

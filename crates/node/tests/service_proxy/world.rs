@@ -9,9 +9,8 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The node's address towards the outside, and the machine outside.
@@ -136,17 +135,19 @@ impl World {
         Server::new(self.at(From::Outside, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))))
     }
 
-    /// Answers each UDP packet in a pod with the pod's number.
-    pub fn serve_udp(&self, pod: &PodInterface, port: u16) {
+    /// Answers each UDP packet in a pod with the pod's number until the handle is dropped.
+    pub fn serve_udp(&self, pod: &PodInterface, port: u16) -> Server {
         let socket = self.at(From::Pod(pod), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
         let socket = socket.expect("a UDP socket");
+        let server = Server(socket.try_clone().expect("a descriptor").into());
         let number = pod.ip.octets()[3];
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
-            while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+            while let Ok((1.., client)) = socket.recv_from(&mut buffer) {
                 let _ = socket.send_to(&[number], client);
             }
         });
+        server
     }
 }
 
@@ -181,7 +182,11 @@ pub struct Answer {
 
 /// Connects from here.
 pub fn ask(to: SocketAddr) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    answer(TcpStream::connect_timeout(&to, PATIENCE)?)
+}
+
+/// Reads what the server says.
+pub fn answer(mut stream: TcpStream) -> io::Result<Answer> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut bytes = [0; 8];
     stream.read_exact(&mut bytes)?;
@@ -192,25 +197,17 @@ pub fn ask(to: SocketAddr) -> io::Result<Answer> {
     })
 }
 
-/// A server that tells each client the two addresses and hangs up.
-pub struct Server {
-    stop: Arc<AtomicBool>,
-    address: SocketAddr,
-}
+/// A server that works until it is dropped.
+pub struct Server(OwnedFd);
 
 impl Server {
+    /// Tells each client the two addresses and hangs up.
     fn new(listener: io::Result<TcpListener>) -> Self {
         let listener = listener.expect("a listener");
-        let address = listener.local_addr().expect("its address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let server = Self(listener.try_clone().expect("a descriptor").into());
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(mut stream) = stream else { return };
-                let (Ok(server), Ok(client)) = (stream.local_addr(), stream.peer_addr()) else {
+            while let Ok((mut stream, client)) = listener.accept() {
+                let Ok(server) = stream.local_addr() else {
                     continue;
                 };
                 let octets = |address: SocketAddr| match address.ip() {
@@ -220,15 +217,14 @@ impl Server {
                 let _ = stream.write_all(&[octets(server), octets(client)].concat());
             }
         });
-        Self { stop, address }
+        server
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It notices with the next connection; the namespace's end closes the rest.
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = self.address;
+        // Wakes the thread and ends its loop; a UDP socket is said not to be connected, and wakes all the same.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 }
 
