@@ -2,6 +2,7 @@
 //! Upstream: `pkg/controller`, `cmd/kube-controller-manager/app/controller_descriptor.go`.
 
 pub mod deployment;
+pub mod cluster_role_aggregation;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;
 pub mod endpoints;
@@ -66,5 +67,6 @@ pub fn all(config: &Config) -> Vec<Spec> {
         node_lifecycle::spec(config.started),
         taint_eviction::spec(),
         pod_gc::spec(config.most_ended_pods),
+        cluster_role_aggregation::spec(),
     ]
 }
