@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub objects: BTreeMap<(GroupVersionResource, Key), Value>,
     pub now: Timestamp,
     revision: u64,
+    rules: Vec<Value>,
 }
 
 impl World {
@@ -31,6 +32,7 @@ impl World {
             objects: BTreeMap::new(),
             now,
             revision: 100,
+            rules: rules_of(spec.name),
         }
     }
 
@@ -71,6 +73,7 @@ impl World {
 
     /// Executes one action as the API server would.
     fn execute(&mut self, action: &Action) -> Result<Value, Box<Status>> {
+        self.authorize(action);
         self.revision += 1;
         let revision = self.revision.to_string();
         match action {
@@ -162,6 +165,46 @@ impl World {
         }
     }
 
+    /// Panics if the controller's role does not allow an action.
+    fn authorize(&self, action: &Action) {
+        let (verb, resource, subresource) = match action {
+            Action::Create { resource, .. } => ("create", resource, ""),
+            Action::CreateSubresource {
+                resource,
+                subresource,
+                ..
+            } => ("create", resource, *subresource),
+            Action::Update {
+                resource,
+                subresource,
+                ..
+            } => ("update", resource, *subresource),
+            Action::Patch {
+                resource,
+                subresource,
+                ..
+            } => ("patch", resource, *subresource),
+            Action::Delete { resource, .. } => ("delete", resource, ""),
+            // The recorder writes these as itself.
+            Action::Event { .. } => return,
+        };
+        let name = if subresource.is_empty() {
+            resource.resource.clone()
+        } else {
+            format!("{}/{subresource}", resource.resource)
+        };
+        let has = |list: &Value, wanted: &str| {
+            let list = list.as_array().into_iter().flatten();
+            list.into_iter().any(|value| value == wanted || value == "*")
+        };
+        let allowed = self.rules.iter().any(|rule| {
+            has(&rule["verbs"], verb)
+                && has(&rule["apiGroups"], &resource.group)
+                && has(&rule["resources"], &name)
+        });
+        assert!(allowed, "the controller's role does not let it {verb} {name}");
+    }
+
     fn existing(&self, resource: &GroupVersionResource, key: &Key) -> Result<Value, Box<Status>> {
         let object = self.objects.get(&(resource.clone(), key.clone()));
         object
@@ -171,6 +214,8 @@ impl World {
 
     /// Plans a key and applies the plan and what follows it. Returns what was done, rendered.
     pub(crate) fn round(&mut self, spec: &Spec, key: &Key) -> String {
+        // A world may be shared by several controllers.
+        self.rules = rules_of(spec.name);
         let plan = (spec.plan)(key, &self.cache, self.now);
         let mut text = render(&plan);
         let mut outcome = Outcome::default();
@@ -208,6 +253,20 @@ impl World {
         }
         panic!("{} {key} never rests; its last round was\n{last}", spec.name);
     }
+}
+
+/// What upstream's bootstrap policy allows a controller.
+fn rules_of(controller: &str) -> Vec<Value> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../apiserver/src/bootstrap/policy/cluster_roles.json"
+    );
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let roles: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let name = format!("system:controller:{controller}");
+    let role = roles.iter().find(|role| role["name"] == name.as_str());
+    let rules = role.and_then(|role| role["rules"].as_array());
+    rules.unwrap_or_else(|| panic!("{name} has no role")).clone()
 }
 
 /// RFC 7386.

@@ -11,13 +11,12 @@ mod status;
 mod tests;
 
 use crate::controller_ref;
-use coracle_reconcile::{Action, Cache, EventType, Key, Outcome, PatchType, Plan, Spec, Watch};
+use coracle_reconcile::{Action, Cache, EventType, Key, Outcome, Plan, Spec, Watch};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use scale::Size;
-use serde_json::json;
 use sets::{REVISION, Sets};
 use std::sync::Arc;
 
@@ -209,8 +208,10 @@ fn write(plan: &mut Plan, deployment: &Deployment, sets: &Sets<'_>) {
             .and_then(|a| a.get(REVISION))
             != Some(revision)
     {
-        let body = json!({"metadata": {"annotations": {REVISION: revision}}});
-        writes.push(Action::patch(deployment, PatchType::Merge, body));
+        let mut deployment = deployment.clone();
+        let annotations = deployment.metadata.annotations.get_or_insert_default();
+        annotations.insert(REVISION.to_owned(), revision.clone());
+        writes.push(Action::update(&deployment));
     }
     plan.steps
         .extend([writes, events].into_iter().filter(|step| !step.is_empty()));
@@ -252,7 +253,7 @@ fn written_metadata(key: &Key, plan: &Plan, outcome: &Outcome) -> Option<ObjectM
     let mut results = plan.actions().zip(&outcome.results);
     results.find_map(|(action, result)| match (action, result) {
         (
-            Action::Patch {
+            Action::Update {
                 resource,
                 key: written,
                 ..

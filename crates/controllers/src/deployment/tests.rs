@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{World, golden};
 use coracle_meta::object::ObjectExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn cases() {
