@@ -139,7 +139,7 @@ fn kubernetes_service(endpoint: &ApiEndpoint) -> Wanted {
     if let Some(address) = kubernetes_service_ip(&endpoint.service_networks) {
         object["spec"]["clusterIP"] = address.to_string().into();
     }
-    wanted("services", Upkeep::Exactly, object)
+    wanted("services", Upkeep::Service, object)
 }
 
 fn kubernetes_endpoints(endpoint: &ApiEndpoint) -> Wanted {

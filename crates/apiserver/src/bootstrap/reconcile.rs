@@ -16,6 +16,8 @@ pub enum Upkeep {
     Binding,
     /// Everything but the metadata that others add is made as wanted.
     Exactly,
+    /// The same, but for the cluster IP, which a Service keeps for life even when the network's range changes.
+    Service,
 }
 
 /// What to do.
@@ -55,8 +57,14 @@ pub fn reconcile(existing: &Value, wanted: &Value, upkeep: Upkeep) -> Change {
             add_metadata(&mut updated, wanted);
             add_items(&mut updated, wanted, &["subjects"]);
         }
-        Upkeep::Exactly => {
-            add_metadata(&mut updated, wanted);
+        Upkeep::Exactly | Upkeep::Service => {
+            let mut wanted = wanted.clone();
+            if upkeep == Upkeep::Service
+                && let Some(spec) = wanted.get_mut("spec").and_then(Value::as_object_mut)
+            {
+                spec.remove("clusterIP");
+            }
+            add_metadata(&mut updated, &wanted);
             for (key, value) in wanted.as_object().into_iter().flatten() {
                 if key != "metadata" && !contains(&updated[key], value) {
                     merge(&mut updated[key], value);
@@ -191,5 +199,19 @@ mod tests {
         };
         assert_eq!(updated["ports"], json!([{"port": 7443}]));
         assert_eq!(updated["metadata"]["uid"], "u");
+    }
+
+    #[test]
+    fn a_service_keeps_its_address() {
+        let service = |ip: &str, port: u16| json!({"spec": {"clusterIP": ip, "ports": [{"port": port}]}});
+        let stored = service("10.96.0.1", 443);
+        assert_eq!(
+            reconcile(&stored, &service("10.0.0.1", 443), Upkeep::Service),
+            Change::None
+        );
+        assert_eq!(
+            reconcile(&stored, &service("10.0.0.1", 444), Upkeep::Service),
+            Change::Update(service("10.96.0.1", 444))
+        );
     }
 }
