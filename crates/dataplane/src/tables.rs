@@ -236,7 +236,7 @@ impl Tables {
         &self.draft.state
     }
 
-    /// Whether a Service has all it needs in the kernel and could be reached, if it is known at all.
+    /// The frontends of a Service and what happens to packets to them; none before the first change for it.
     pub fn frontends(&self, key: &ServiceKey) -> Vec<(Frontend, Class)> {
         let needs = self.needs.get(key).into_iter();
         needs
@@ -312,6 +312,11 @@ impl Tables {
     /// was on its way then has passed, calls this, and commits; changes made meanwhile are no harm.
     pub fn sweep(&mut self, grace: Grace) -> Commit {
         self.draft.sweep(grace)
+    }
+
+    /// Whether a Service is known, or an EndpointSlice of it.
+    pub fn knows(&self, key: &ServiceKey) -> bool {
+        self.services.contains_key(key) || self.slices.contains_key(key)
     }
 
     /// Whether new connections go to this address although its pod is not ending. An ending pod that is the last to

@@ -44,6 +44,13 @@ impl Error {
         self.is(rustix::io::Errno::PERM)
     }
 
+    /// Whether a guarded change came after a change by somebody else.
+    pub fn came_too_late(&self) -> bool {
+        // ERESTART: the kernel asks for the whole batch again.
+        const RESTART: i32 = 85;
+        self.errno().is_some_and(|errno| errno.raw_os_error() == RESTART)
+    }
+
     /// Whether the kernel refused with this error number.
     pub fn is(&self, errno: rustix::io::Errno) -> bool {
         self.errno() == Some(errno)

@@ -234,15 +234,30 @@ impl Rtnetlink {
         })
     }
 
-    /// Keeps a device that is still down from giving itself a link-local IPv6 address: where nobody uses it, finding
-    /// out whether it is unique is noise. No error on a kernel without IPv6.
-    pub fn disable_link_local(&mut self, link: u32) -> Result<()> {
+    /// Settles how a device that is still down behaves: it gives itself no link-local IPv6 address, because finding out
+    /// whether that is unique is noise where nobody uses it; and with `strict`, what comes in from it must have a
+    /// source address that is routed out over it (`rp_filter`). No error on a kernel without IPv6.
+    pub fn configure(&mut self, link: u32, strict: bool) -> Result<()> {
+        const INET: u16 = 2;
         const INET6: u16 = 10;
-        const NONE: u8 = 1;
-        let what = format!("keep network device {link} without a link-local address");
+        const CONFIGURATION: u16 = 1;
+        const REVERSE_PATH_FILTER: u16 = 8;
+        const NO_ADDRESS: u8 = 1;
+        let what = format!("configure network device {link}");
+        if strict {
+            self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
+                m.nest(link::AF_SPEC, |m| {
+                    m.nest(INET, |m| {
+                        m.nest(CONFIGURATION, |m| m.ne32(REVERSE_PATH_FILTER, 1))
+                    });
+                });
+            })?;
+        }
         let result = self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
             m.nest(link::AF_SPEC, |m| {
-                m.nest(INET6, |m| m.attribute(link::INET6_ADDRESS_GENERATION, &[NONE]));
+                m.nest(INET6, |m| {
+                    m.attribute(link::INET6_ADDRESS_GENERATION, &[NO_ADDRESS])
+                });
             });
         });
         match result {

@@ -205,7 +205,8 @@ impl PodNetwork {
             };
             let mut eth0 = configure_pod(ip)?;
             let mut host = self.host.lock();
-            host.disable_link_local(link)?;
+            // A pod cannot send in the name of another.
+            host.configure(link, true)?;
             host.set_up(link)?;
             host.add_neighbour(link, ip.into(), pod_mac)?;
             host.add_route(&Route {
@@ -353,7 +354,7 @@ fn configure_pod(ip: Ipv4Addr) -> Result<Rtnetlink, net::Error> {
     pod.set_up(loopback)?;
     let link = pod.require_link(POD_DEVICE)?.index;
     pod.add_address(link, ip.into(), 32, Scope::Universe)?;
-    pod.disable_link_local(link)?;
+    pod.configure(link, false)?;
     pod.set_up(link)?;
     pod.add_neighbour(link, POD_GATEWAY.into(), NODE_MAC)?;
     pod.add_route(&Route {

@@ -47,19 +47,22 @@ impl KernelTables {
                 classes: BTreeMap::new(),
                 outdated: false,
             };
-            let existing = nft.table(family, TABLE)?;
-            match existing {
-                None => {
-                    let mut batch = Batch::new();
-                    table.write(&mut batch);
-                    nft.commit(batch)?;
+            // What was looked at must be what is taken over: if anybody changes anything in between, look again.
+            loop {
+                let generation = nft.generation()?;
+                let existing = nft.table(family, TABLE)?;
+                let mut batch = Batch::guarded(generation);
+                match &existing {
+                    None => table.write(&mut batch),
+                    Some(_) => batch.add_table(family, TABLE, OWNER | PERSIST, &table.comment),
                 }
-                Some(existing) => {
-                    let mut batch = Batch::new();
-                    batch.add_table(family, TABLE, OWNER | PERSIST, &table.comment);
-                    nft.commit(batch)?;
-                    table.outdated = existing.comment.as_ref() != Some(&table.comment);
+                match nft.commit(batch) {
+                    Err(error) if error.came_too_late() => continue,
+                    result => result?,
                 }
+                table.outdated =
+                    existing.is_some_and(|existing| existing.comment.as_ref() != Some(&table.comment));
+                break;
             }
             tables.push(table);
         }

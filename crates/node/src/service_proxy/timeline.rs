@@ -51,14 +51,13 @@ impl Timeline {
         services.entry(service.clone()).or_default().endpoints_seen = Some(at);
     }
 
-    pub(super) fn gone(&self, service: &ServiceKey) {
-        self.services.lock().remove(service);
-    }
-
     /// The change is in the kernel.
     pub(super) fn committed(&self, change: &Change, tables: &Tables, at: Timestamp) {
         let mut services = self.services.lock();
         for key in &change.services {
+            if !tables.knows(key) {
+                services.remove(key);
+            }
             let Some(timeline) = services.get_mut(key) else {
                 continue;
             };

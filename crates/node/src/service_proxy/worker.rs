@@ -90,10 +90,7 @@ impl Worker {
                 }
                 self.tables.set_service(&service);
             }
-            Event::ServiceGone(key) => {
-                self.timeline.gone(&key);
-                self.tables.remove_service(&key);
-            }
+            Event::ServiceGone(key) => self.tables.remove_service(&key),
             Event::EndpointSlice(slice) => {
                 if let Some(key) = Tables::service_of(&slice) {
                     self.timeline.endpoints_seen(&key, at);
@@ -142,6 +139,14 @@ impl Worker {
         self.commit(&change.commit);
         if self.failed {
             return;
+        }
+        if !change.commit.is_empty() {
+            let operations = change.commit.operations.len();
+            tracing::debug!(
+                operations,
+                services = change.services.len(),
+                "packet rules changed"
+            );
         }
         self.timeline.committed(&change, &self.tables, Timestamp::now());
         if !change.flows.is_empty() && self.jobs.send(Job::Flows(change.flows)).is_err() {

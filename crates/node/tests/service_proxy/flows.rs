@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use coracle_dataplane::ServiceKey;
-use coracle_node::service_proxy::ServiceProxy;
+use coracle_node::service_proxy::{Event, ServiceProxy};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -259,6 +259,8 @@ fn the_timeline_tells_when_a_service_came_to_be_reachable() {
         assert!(second.endpoints_seen.is_some() && second.endpoints_seen <= second.endpoints_programmed);
         assert_eq!(second.endpoints, 1);
         proxy.send(no_service("web"));
+        let (namespace, name) = ("ns".into(), "web-x".into());
+        proxy.send(Event::EndpointSliceGone { namespace, name });
         settle(&proxy);
         assert_eq!(proxy.timeline().of(&key), None);
     });

@@ -2,8 +2,8 @@
 
 use crate::world::*;
 use coracle_kernel::net::netns;
-use coracle_kernel::net::rtnetlink::Rtnetlink;
-use std::net::Ipv4Addr;
+use coracle_kernel::net::rtnetlink::{Rtnetlink, Scope};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Instant;
 
 #[test]
@@ -23,6 +23,34 @@ fn pods_reach_each_other_and_the_outside() {
             .ask(From::Pod(&one), (OUTSIDE, 80))
             .expect("an answer from outside");
         assert_eq!(answer.client, NODE, "outside knows the node, not its pods");
+    });
+}
+
+#[test]
+fn a_pod_cannot_send_in_the_name_of_another() {
+    on_a_node(|world| {
+        let pod = world.pod(2);
+        let received = UdpSocket::bind((NODE_IN_PODS, 7000)).expect("a socket");
+        let send = |from: Ipv4Addr, word: &[u8]| {
+            world.at(From::Pod(&pod), || {
+                let mut eth0 = Rtnetlink::open().expect("a socket");
+                let link = eth0.require_link("eth0").expect("eth0").index;
+                eth0.add_address(link, from.into(), 32, Scope::Universe)
+                    .expect("a pod may call itself anything");
+                let socket = UdpSocket::bind((from, 0)).expect("a socket");
+                socket.send_to(word, (NODE_IN_PODS, 7000)).expect("a packet");
+            });
+        };
+        send(Ipv4Addr::new(10, 244, 0, 3), b"forged");
+        send(pod.ip, b"true");
+        let mut word = [0; 8];
+        received.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (length, from) = received.recv_from(&mut word).expect("a packet");
+        assert_eq!(
+            (&word[..length], from.ip()),
+            (&b"true"[..], pod.ip.into()),
+            "the first did not arrive"
+        );
     });
 }
 
