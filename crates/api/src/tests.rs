@@ -27,6 +27,28 @@ pub(crate) fn update(kind: &dyn Strategy, object: &mut Value, old: &Value) -> St
     texts(&kind.validate_update(object, old))
 }
 
+/// The row of an object made at the beginning of 2026, five minutes later.
+pub(crate) fn row(kind: &dyn Strategy, object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let now = "2026-01-01T00:05:00Z".parse().expect("a time");
+    Value::Array((kind.table().cells)(&object, now))
+}
+
+/// A new object with that name; namespaced ones are in `default`.
+pub(crate) fn named(kind: &dyn Strategy, name: &str, mut object: Value) -> Value {
+    object["metadata"]["name"] = json!(name);
+    if kind.facts().namespaced {
+        object["metadata"]["namespace"] = json!("default");
+    }
+    object
+}
+
+/// What is wrong with a new object that is otherwise well named.
+pub(crate) fn wrong(kind: &dyn Strategy, object: Value) -> String {
+    create(kind, &mut named(kind, "a", object))
+}
+
 fn replica_set(labels: &Value, selector: &Value) -> Value {
     json!({
         "metadata": {"name": "go-demo-2", "namespace": "default"},

@@ -6,3 +6,6 @@ pub(crate) mod deployment;
 pub(crate) mod replica_set;
 pub(crate) mod stateful_set;
 pub(crate) mod template;
+
+#[cfg(test)]
+mod tests;

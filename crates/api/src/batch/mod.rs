@@ -2,3 +2,6 @@
 
 pub(crate) mod cron_job;
 pub(crate) mod job;
+
+#[cfg(test)]
+mod tests;

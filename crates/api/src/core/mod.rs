@@ -18,3 +18,6 @@ pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
+
+#[cfg(test)]
+mod tests;

@@ -16,3 +16,6 @@ const FACTS: Facts = Facts {
     create_on_update: true,
     ..Facts::NAMESPACED_DATA
 };
+
+#[cfg(test)]
+mod tests;

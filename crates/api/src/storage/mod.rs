@@ -6,3 +6,6 @@ pub(crate) mod csi_storage_capacity;
 pub(crate) mod storage_class;
 pub(crate) mod volume_attachment;
 pub(crate) mod volume_attributes_class;
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ fn check(range: &Value, errors: &mut Errors) {
             .map(|(name, _)| name)
             .collect();
         for name in names {
-            validate_order(&item, name, errors);
+            validate_order(&item, &kind, name, errors);
         }
     }
 }
@@ -98,8 +98,12 @@ fn validate_names(item: &At<'_>, kind: &str, errors: &mut Errors) {
 }
 
 /// Minimum, default request, default and maximum come in this order.
-fn validate_order(item: &At<'_>, name: &str, errors: &mut Errors) {
-    let amount = |list: &str| item.sub(list).field(name).and_then(resource_list::quantity);
+fn validate_order(item: &At<'_>, kind: &str, name: &str, errors: &mut Errors) {
+    let amount = |list: &str| match list {
+        // Refused above.
+        "default" | "defaultRequest" if kind == "Pod" => None,
+        _ => item.sub(list).field(name).and_then(resource_list::quantity),
+    };
     let mut ordered = |low: (&str, &str), high: (&str, &str), at: (&str, &str)| {
         let (Some(low_amount), Some(high_amount)) = (amount(low.0), amount(high.0)) else {
             return;

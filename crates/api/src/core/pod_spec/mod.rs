@@ -14,6 +14,9 @@ mod volume_mounts;
 mod volumes;
 pub(crate) mod warnings;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use containers::validate_image_for_pod;
 pub(crate) use defaults::{
     default_network_volume, default_persistent_volume_claim_spec, default_pod_spec, default_template,
