@@ -120,3 +120,97 @@ async fn list(
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_server::FakeServer;
+    use coracle_reconcile::{Action, Key, Precondition};
+    use serde_json::json;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    /// Deletes what belongs to nobody in particular, and notes what it learns.
+    struct Sweeper {
+        waiting: Vec<(GroupVersionResource, Key)>,
+        learned: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Sweeper {
+        fn note(&self, what: String) {
+            self.learned
+                .lock()
+                .expect("no test panics with the lock")
+                .push(what);
+        }
+    }
+
+    impl MetadataMachine for Sweeper {
+        fn name(&self) -> &'static str {
+            "sweeper"
+        }
+        fn observe(&mut self, resource: &GroupVersionResource, change: MetadataChange<'_>, _now: Timestamp) {
+            match change {
+                MetadataChange::Applied(metadata) => self.waiting.push((resource.clone(), metadata.key())),
+                MetadataChange::Deleted(key) => self.note(format!("{} {key} is gone", resource.resource)),
+            }
+        }
+        fn step(&mut self, _now: Timestamp) -> Vec<(u64, Request)> {
+            let request = |(resource, key): (GroupVersionResource, Key)| match key.name.as_str() {
+                "look" => Request::Get { resource, key },
+                "count" => Request::List {
+                    resource,
+                    namespace: key.namespace,
+                },
+                _ => Request::Write(Action::Delete {
+                    resource,
+                    key,
+                    precondition: Precondition::default(),
+                    propagation: None,
+                    grace_seconds: None,
+                }),
+            };
+            let waiting = std::mem::take(&mut self.waiting);
+            waiting.into_iter().map(|object| (7, request(object))).collect()
+        }
+        fn answered(&mut self, ticket: u64, answer: &Result<Value, Status>, _now: Timestamp) {
+            let answer = answer.as_ref().expect("the fake server refuses nothing");
+            if let Some(items) = answer["items"].as_array() {
+                self.note(format!("{ticket}: {} objects", items.len()));
+            } else if answer["metadata"]["name"] == "look" {
+                self.note(format!("{ticket}: found look"));
+            }
+        }
+        fn wake_at(&self) -> Option<Timestamp> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_executed_and_answered() {
+        let server = FakeServer::default();
+        server.put("pods", "ns", "sweep", json!({}));
+        server.put("configmaps", "ns", "look", json!({}));
+        server.put("configmaps", "ns", "count", json!({}));
+        let learned = Arc::new(Mutex::new(Vec::new()));
+        let sweeper = Sweeper {
+            waiting: Vec::new(),
+            learned: learned.clone(),
+        };
+        let client = server.client();
+        let resources = ["pods", "configmaps"]
+            .map(|r| GroupVersionResource::new("", "v1", r))
+            .to_vec();
+        tokio::select! {
+            () = run(vec![(Box::new(sweeper), client.clone())], client, resources) => panic!("it ended"),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let mut learned = learned.lock().expect("no test panics with the lock").clone();
+        learned.sort();
+        assert_eq!(
+            learned,
+            ["7: 2 objects", "7: found look", "pods ns/sweep is gone"]
+        );
+        assert!(server.objects("pods").is_empty());
+    }
+}
