@@ -88,7 +88,10 @@ pub enum State {
     /// None was ever started in this sandbox.
     Absent,
     /// Being created and started.
-    Starting,
+    Starting {
+        /// The instance that it replaces.
+        previous: Option<Terminated>,
+    },
     /// Runs.
     Running(Running),
     /// Has ended.
@@ -229,9 +232,16 @@ impl ContainerRecord {
         }
     }
 
+    /// Takes the instance that a start was to replace. Returns the id of the one before it, which nobody can ask
+    /// for any more.
+    pub(crate) fn started_instead_of(&mut self, previous: Terminated) -> Option<String> {
+        let before = self.last.replace(previous)?;
+        (!before.id.is_empty()).then_some(before.id)
+    }
+
     /// Whether there is an instance now or soon.
     pub fn is_active(&self) -> bool {
-        matches!(self.state, State::Starting | State::Running(_))
+        matches!(self.state, State::Starting { .. } | State::Running(_))
     }
 
     /// Whether it runs, its postStart hook is done and its startup probe, if any, succeeded.

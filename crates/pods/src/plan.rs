@@ -223,7 +223,7 @@ impl PodWorker {
         let record = &self.containers[index];
         match &record.state {
             State::Absent => true,
-            State::Starting | State::Running(_) => false,
+            State::Starting { .. } | State::Running(_) => false,
             State::Exited(ended) => {
                 record.restart_requested
                     || find_container(spec, record).is_some_and(|c| should_restart(c, spec, ended.exit_code))
@@ -288,12 +288,12 @@ impl PodWorker {
                         image_id: id.clone(),
                     });
                     record.retry_at = None;
-                    if let State::Exited(ended) = std::mem::replace(&mut record.state, State::Starting)
-                        && let Some(before) = record.last.replace(ended)
-                        && !before.id.is_empty()
-                    {
-                        self.removals.push(before.id);
-                    }
+                    record.state = match std::mem::replace(&mut record.state, State::Absent) {
+                        State::Exited(ended) => State::Starting {
+                            previous: Some(ended),
+                        },
+                        _ => State::Starting { previous: None },
+                    };
                 }
             },
             Image::Ready { .. } => {}
@@ -341,7 +341,6 @@ impl PodWorker {
         }
         record.back_off.next(failed_at.unwrap_or(now), now);
         record.cleared = true;
-        record.waiting = None;
         record.image = Image::Unknown;
         true
     }
@@ -428,7 +427,8 @@ impl PodWorker {
                 let Some(worker) = record.probes.get_mut(kind) else {
                     continue;
                 };
-                if stopping && kind != ProbeKind::Readiness {
+                // A pod that ends may still answer; a container that is restarted need not.
+                if stopping && (kind != ProbeKind::Readiness || !terminating) {
                     worker.stop();
                 }
                 match worker.due_at() {
@@ -487,7 +487,7 @@ impl PodWorker {
                     starts.push(index);
                     return Progress::Starts(starts);
                 }
-                State::Starting | State::Running(_) => return Progress::Starts(starts),
+                State::Starting { .. } | State::Running(_) => return Progress::Starts(starts),
             }
         }
         Progress::Done

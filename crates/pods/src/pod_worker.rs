@@ -17,6 +17,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// How long a container waits whose configuration could not be made, unless something it refers to changes.
+const CONFIG_RETRY: SignedDuration = SignedDuration::from_secs(10);
+
 /// What holds for all pods of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -336,7 +339,6 @@ impl PodWorker {
                 self.event(false, "Pulled", message, Some(&container));
                 if let Some(record) = self.record_mut(&container) {
                     record.pull_back_off.reset();
-                    record.waiting = None;
                     record.image = Image::Ready { id };
                 }
             }
@@ -471,6 +473,12 @@ impl PodWorker {
         let Some(record) = self.record_mut(container) else {
             return;
         };
+        let replaced = match std::mem::replace(&mut record.state, State::Absent) {
+            State::Starting {
+                previous: Some(ended),
+            } => record.started_instead_of(ended),
+            _ => None,
+        };
         record.restart_count = record.next_attempt();
         record.ever_started = true;
         record.waiting = None;
@@ -489,51 +497,56 @@ impl PodWorker {
             post_start: if has_hook { Once::Wanted } else { Once::Done },
             stop: None,
         });
+        self.removals.extend(replaced);
         self.event(false, "Created", "Container created".into(), Some(container));
         self.event(false, "Started", "Container started".into(), Some(container));
     }
 
     fn start_failed(&mut self, container: &str, failure: StartFailure, message: String, now: Timestamp) {
-        self.event(true, "Failed", format!("Error: {message}"), Some(container));
-        let retry_at = now + SignedDuration::from_secs(10);
-        let Some(record) = self.record_mut(container) else {
-            return;
-        };
         let (reason, ran) = match failure {
             StartFailure::Config => ("CreateContainerConfigError", false),
             StartFailure::Create => ("CreateContainerError", false),
             StartFailure::Run => ("RunContainerError", true),
         };
+        if ran {
+            self.event(false, "Created", "Container created".into(), Some(container));
+        }
+        self.event(true, "Failed", format!("Error: {message}"), Some(container));
+        let Some(record) = self.record_mut(container) else {
+            return;
+        };
+        let previous = match std::mem::replace(&mut record.state, State::Absent) {
+            State::Starting { previous } => previous,
+            _ => None,
+        };
+        record.waiting = Some(Waiting {
+            reason: reason.into(),
+            message: message.clone(),
+        });
+        if !ran {
+            record.state = previous.map_or(State::Absent, State::Exited);
+            record.cleared = true;
+            record.retry_at = Some(now + CONFIG_RETRY);
+            return;
+        }
         let image_id = match &record.image {
             Image::Ready { id } => id.clone(),
             _ => String::new(),
         };
-        if ran {
-            record.restart_count = record.next_attempt();
-            record.ever_started = true;
-            record.cleared = false;
-            record.state = State::Exited(Terminated {
-                id: String::new(),
-                exit_code: 128,
-                reason: "StartError".into(),
-                message: message.clone(),
-                started_at: None,
-                finished_at: Some(now),
-                image_id,
-            });
-        } else {
-            // The instance before it is again the latest one.
-            record.state = match record.last.take() {
-                Some(before) => State::Exited(before),
-                None => State::Absent,
-            };
-            record.cleared = true;
-            record.retry_at = Some(retry_at);
-        }
-        record.waiting = Some(Waiting {
-            reason: reason.into(),
+        let replaced = previous.and_then(|ended| record.started_instead_of(ended));
+        record.restart_count = record.next_attempt();
+        record.ever_started = true;
+        record.cleared = false;
+        record.state = State::Exited(Terminated {
+            id: String::new(),
+            exit_code: 128,
+            reason: "StartError".into(),
             message,
+            started_at: Some(now),
+            finished_at: Some(now),
+            image_id,
         });
+        self.removals.extend(replaced);
     }
 
     fn exited(&mut self, ended: ExitedContainer) {
@@ -707,6 +720,7 @@ fn recall_container(record: &mut ContainerRecord, old: &ContainerStatus, sandbox
     record.last = ended(old.last_state.as_ref());
     record.ever_started = record.restart_count > 0 || record.last.is_some();
     let was_running = old.state.as_ref().is_some_and(|s| s.running.is_some());
+    let was_waiting = old.state.as_ref().and_then(|s| s.waiting.as_ref());
     if let Some(terminated) = ended(old.state.as_ref()) {
         record.ever_started = true;
         // Init containers run again in a new sandbox.
@@ -714,6 +728,13 @@ fn recall_container(record: &mut ContainerRecord, old: &ContainerStatus, sandbox
             record.state = State::Exited(terminated);
         } else {
             record.last = Some(terminated);
+        }
+    } else if was_waiting.is_some_and(|w| w.reason.as_deref() == Some("CrashLoopBackOff")) {
+        // It goes on waiting, for the shortest time: how long it was is not known.
+        if let Some(ended) = record.last.take() {
+            let at = ended.finished_at.unwrap_or_default();
+            record.back_off.next(at, at);
+            record.state = State::Exited(ended);
         }
     } else if was_running {
         record.ever_started = true;

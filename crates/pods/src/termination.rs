@@ -6,7 +6,7 @@
 //!
 //! [`Settings::drain`]: crate::Settings
 
-use crate::container::{Once, Role, State, Stop, find};
+use crate::container::{Once, Role, Stop, find};
 use crate::plan::{Action, Plan};
 use crate::pod_worker::{PodWorker, Sandbox, SetUp};
 use jiff::{SignedDuration, Timestamp};
@@ -264,10 +264,6 @@ impl PodWorker {
 
     /// Whether nothing of the pod runs or will run.
     pub fn is_terminal(&self) -> bool {
-        self.termination.is_some()
-            && !self
-                .containers
-                .iter()
-                .any(|c| matches!(c.state, State::Starting | State::Running(_)))
+        self.termination.is_some() && !self.containers.iter().any(|c| c.is_active())
     }
 }

@@ -57,14 +57,17 @@ impl PodWorker {
                     started_at: Some(Time(running.started_at)),
                 });
             }
-            State::Running(_) | State::Starting | State::Absent => {
+            State::Running(_) | State::Starting { previous: None } | State::Absent => {
                 if let Some(ended) = last {
                     status.image_id = ended.image_id.clone();
                     status.container_id = container_id(ended);
                 }
                 state.waiting = Some(self.waiting(record));
             }
-            State::Exited(ended) => {
+            State::Exited(ended)
+            | State::Starting {
+                previous: Some(ended),
+            } => {
                 status.image_id = ended.image_id.clone();
                 status.container_id = container_id(ended);
                 let spec = self.pod.spec.as_ref();

@@ -17,6 +17,7 @@ macro_rules! stories {
 stories!(
     starts_at_once,
     crash_loop,
+    crash_loop_goes_on_after_a_daemon_restart,
     image_pull_back_off,
     init_containers_and_sidecar,
     graceful_deletion,
