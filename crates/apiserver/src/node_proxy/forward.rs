@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -99,7 +100,7 @@ impl Dialer {
         let stream = tokio::time::timeout(DIAL, connect)
             .await
             .map_err(|_| failed(&"i/o timeout"))?
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(&in_upstreams_words(&error)))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;
@@ -205,6 +206,16 @@ impl Dialer {
         }
         strip(response.headers_mut());
         Ok(response)
+    }
+}
+
+/// What clients and their users know such failures by.
+fn in_upstreams_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -306,6 +306,25 @@ async fn a_node_of_another_ca_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_down() {
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let proxy = NodeProxy::new(Pki::new().client(), Vec::new()).unwrap();
+    let api = serve_api(proxy, cluster(closed)).await;
+    let log = get(api, "/api/v1/namespaces/d/pods/p/log?container=db").await;
+    assert!(log.contains("connect: connection refused"), "{log}");
+    let request = "GET /api/v1/namespaces/d/pods/p/exec?container=db HTTP/1.1\r\nHost: api\r\n\
+                   Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let (_, exec) = exchange(api, request, "refused").await;
+    assert!(
+        exec.contains("error dialing backend: dial tcp 127.0.0.1:"),
+        "{exec}"
+    );
+}
+
+#[tokio::test]
 async fn reading_is_not_enough_to_run_a_command() {
     struct MayGet;
     impl Authorizer for MayGet {
