@@ -33,6 +33,7 @@ pub use request::{Attributes, Body, UserInfo};
 use coracle_store::Store;
 use registry::Registry;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::watch::Sender;
 
 /// An API server over a store.
@@ -42,6 +43,8 @@ pub struct ApiServer {
     discovery: discovery::Documents,
     metrics: metrics::Metrics,
     stopping: Sender<bool>,
+    /// Whether events are being expired already: several listeners share one task.
+    expiring: AtomicBool,
 }
 
 impl ApiServer {
@@ -53,6 +56,7 @@ impl ApiServer {
             discovery: discovery::Documents::new(),
             metrics: metrics::Metrics::default(),
             stopping,
+            expiring: AtomicBool::new(false),
             config,
         }
     }

@@ -181,7 +181,7 @@ impl Stream {
 }
 
 /// Ready when the server stops, and when it is gone altogether.
-async fn stopped(stopping: &mut Receiver<bool>) {
+pub(crate) async fn stopped(stopping: &mut Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 

@@ -3,6 +3,7 @@
 use super::response;
 use crate::ApiServer;
 use crate::authn::impersonation::impersonate;
+use crate::registry::event_ttl;
 use crate::request::{Body, UserInfo};
 use coracle_meta::Status;
 use http::{HeaderMap, Request, Response};
@@ -15,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -42,7 +44,10 @@ impl ApiServer {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let mut connections = JoinSet::new();
-        let expiry = tokio::spawn(crate::registry::event_ttl::run(self.registry.store.clone()));
+        if !self.expiring.swap(true, Ordering::Relaxed) {
+            let store = self.registry.store.clone();
+            tokio::spawn(event_ttl::run(store, self.stopping.subscribe()));
+        }
         let mut shutdown = std::pin::pin!(shutdown);
         // Out of file descriptors: one must be closed before the next connection can be accepted.
         let mut full = false;
@@ -63,7 +68,6 @@ impl ApiServer {
             }
         }
         drop(listener);
-        expiry.abort();
         self.stop();
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {

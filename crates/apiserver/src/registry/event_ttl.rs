@@ -1,10 +1,12 @@
 //! Events go after an hour. Upstream: `--event-ttl`.
 
 use super::object::{durability, key};
+use crate::watch::stopped;
 use coracle_api::resources::by_gvr;
 use coracle_store::{Store, WriteError};
 use std::collections::VecDeque;
 use std::time::Duration;
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 /// How long an event stays after its last change.
@@ -18,8 +20,8 @@ struct Expiry {
     revision: u64,
 }
 
-/// Deletes events whose time has come; runs until it is dropped.
-pub(crate) async fn run(store: Store) {
+/// Deletes events whose time has come, until the server stops.
+pub(crate) async fn run(store: Store, mut stopping: Receiver<bool>) {
     let Some(resource) = by_gvr("", "v1", "events") else {
         return;
     };
@@ -41,9 +43,12 @@ pub(crate) async fn run(store: Store) {
         }));
         let mut watcher = store.watch(&stored, listing.revision);
         loop {
-            let due = queue.front().map_or(now + 2 * TTL, |expiry| expiry.at);
-            // Cancel-safe: the watcher's cursor moves only when it returns.
+            let due = queue
+                .front()
+                .map_or_else(|| Instant::now() + TTL, |expiry| expiry.at);
+            // Cancel-safe: the watcher's cursor moves only when it returns, and `stopping` is only looked at.
             tokio::select! {
+                () = stopped(&mut stopping) => return,
                 batch = watcher.next() => {
                     // Running behind the history means listing anew.
                     let Ok(batch) = batch else { break };

@@ -12,6 +12,7 @@ mod deletion;
 pub(crate) mod event_ttl;
 mod managed_fields;
 mod metadata;
+mod nesting;
 pub(crate) mod object;
 pub(crate) mod options;
 mod patch;
@@ -68,11 +69,12 @@ impl Registry {
         }
         let whole = call.attributes.subresource.is_empty();
         if !call.resource.is_stored() {
-            let content = match call.attributes.verb.as_str() {
-                "list" => core::component_status::list(),
-                _ => core::component_status::get(&call)?,
+            let (code, content) = match call.attributes.verb.as_str() {
+                "list" => (StatusCode::OK, core::component_status::list()),
+                "get" => (StatusCode::OK, core::component_status::get(&call)?),
+                _ => self.bind_by_body(&call, &body::read(body).await?).await?,
             };
-            return Ok(Renderer::new(&call)?.respond(StatusCode::OK, content));
+            return Ok(Renderer::new(&call)?.respond(code, content));
         }
         match call.attributes.verb.as_str() {
             "watch" => {

@@ -150,3 +150,60 @@ async fn subresources_change_their_part_only() {
         404
     );
 }
+
+#[tokio::test]
+async fn the_older_path_of_bindings() {
+    let server = server();
+    server.post(PODS, pod("a")).await.ok();
+    let binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "a" }, "target": { "name": "n" } });
+    assert_eq!(
+        server
+            .post("/api/v1/namespaces/default/bindings", binding)
+            .await
+            .code,
+        201
+    );
+    assert_eq!(
+        server.get(&format!("{PODS}/a")).await.ok()["spec"]["nodeName"],
+        "n"
+    );
+}
+
+/// An event stays for an hour after its last change.
+#[tokio::test(start_paused = true)]
+async fn events_expire() {
+    let server = server();
+    let store = server.0.registry.store.clone();
+    let task = tokio::spawn(crate::registry::event_ttl::run(
+        store,
+        server.0.stopping.subscribe(),
+    ));
+    let event = json!({
+        "metadata": { "name": "e" }, "involvedObject": { "kind": "Pod", "name": "p", "namespace": "default" },
+        "reason": "R", "message": "m", "type": "Normal", "source": { "component": "c" }
+    });
+    let path = "/api/v1/namespaces/default/events";
+    server.post(path, event).await.ok();
+    tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
+    server
+        .patch(&format!("{path}/e"), "merge-patch", json!({ "count": 2 }))
+        .await
+        .ok();
+    tokio::time::sleep(std::time::Duration::from_secs(3000)).await;
+    assert_eq!(
+        server.get(&format!("{path}/e")).await.code,
+        200,
+        "the change has given it more time"
+    );
+    let mut watch = server
+        .0
+        .registry
+        .store
+        .watch("/events", server.0.registry.store.revision());
+    tokio::time::sleep(std::time::Duration::from_secs(700)).await;
+    // The deletion is made by the store's own thread, for which no clock is paused.
+    watch.next().await.unwrap();
+    assert_eq!(server.get(&format!("{path}/e")).await.code, 404);
+    server.0.stop();
+    task.await.unwrap();
+}

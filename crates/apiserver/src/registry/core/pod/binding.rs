@@ -4,8 +4,10 @@ use crate::registry::Registry;
 use crate::registry::call::Call;
 use crate::registry::decode;
 use crate::registry::metadata::metadata_mut;
+use crate::registry::options::FieldValidation;
 use crate::registry::render::Content;
 use crate::registry::update::Part;
+use coracle_api::resources::by_gvr;
 use coracle_meta::field::{FieldError, FieldPath};
 use coracle_meta::object::ObjectExt;
 use coracle_meta::{GroupVersionKind, Status, timestamp};
@@ -14,6 +16,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 impl Registry {
+    /// POST of `bindings`: the older path, where only the body names the pod.
+    pub(in crate::registry) async fn bind_by_body(
+        &self,
+        call: &Call,
+        body: &[u8],
+    ) -> Result<(StatusCode, Content), Status> {
+        let gvk = GroupVersionKind::new("", "v1", "Binding");
+        let binding = decode::typed(call, body, &gvk, FieldValidation::Ignore)?;
+        let pods = by_gvr("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
+        let call = call.about(pods, call.namespace(), binding.name());
+        self.bind(&call, body).await
+    }
+
     pub(in crate::registry) async fn bind(
         &self,
         call: &Call,
