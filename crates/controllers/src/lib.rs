@@ -1,8 +1,9 @@
 //! The controllers, one file or folder each, named after upstream's: pure functions from a cache to a plan.
 //! Upstream: `pkg/controller`, `cmd/kube-controller-manager/app/controller_descriptor.go`.
 
-pub mod deployment;
 pub mod cluster_role_aggregation;
+pub mod daemon_set;
+pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoint_slice_mirroring;
 pub mod endpoints;
@@ -17,6 +18,7 @@ pub mod root_ca_publisher;
 pub mod service_account;
 pub mod taint_eviction;
 
+mod controller_history;
 mod controller_ref;
 mod int_or_percent;
 mod pod;
@@ -59,6 +61,7 @@ pub fn all(config: &Config) -> Vec<Spec> {
         endpoints::spec(),
         endpoint_slice_mirroring::spec(),
         deployment::spec(),
+        daemon_set::spec(),
         replica_set::spec(),
         replication_controller::spec(),
         service_account::spec(),
