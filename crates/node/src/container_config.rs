@@ -118,17 +118,17 @@ async fn environment(
     let (maps, secrets): (BTreeSet<String>, BTreeSet<String>) = env::references(container);
     let mut config_maps: BTreeMap<String, Arc<ConfigMap>> = BTreeMap::new();
     for name in maps {
-        if let Some(object) = kubelet.config_maps.get(namespace, &name, uid).await {
+        if let Some(object) = kubelet.config_maps.get(namespace, &name, uid).await? {
             config_maps.insert(name, object);
         }
     }
     let mut found: BTreeMap<String, Arc<Secret>> = BTreeMap::new();
     for name in secrets {
-        if let Some(object) = kubelet.secrets.get(namespace, &name, uid).await {
+        if let Some(object) = kubelet.secrets.get(namespace, &name, uid).await? {
             found.insert(name, object);
         }
     }
-    let services = kubelet.services.list().await;
+    let services = kubelet.services.list().await?;
     let sources = Sources {
         config_maps: &config_maps,
         secrets: &found,

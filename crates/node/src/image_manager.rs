@@ -116,7 +116,8 @@ async fn pull(kubelet: &Kubelet, pod: &Pod, reference: &str) -> Result<Image, Er
         .iter()
         .flat_map(|s| s.image_pull_secrets.iter().flatten());
     for secret in secrets {
-        if let Some(secret) = kubelet.secrets.get(namespace, &secret.name, uid).await {
+        // A secret that is missing or cannot be read is no reason not to try without.
+        if let Ok(Some(secret)) = kubelet.secrets.get(namespace, &secret.name, uid).await {
             credentials.extend(credentials_of(&secret, reference).map(Some));
         }
     }

@@ -84,6 +84,7 @@ pub async fn run(config: NodeConfig, parts: Parts, ready: impl FnOnce() + Send) 
         write_events,
         kubelet.services.run(kubelet.client.clone()),
         kubelet.log_watch.run(),
+        logs::rotation::run(kubelet.clone()),
         server::run(kubelet.clone(), parts.listener),
     );
     Ok(())

@@ -8,8 +8,12 @@ use coracle_reconcile::{Cache, Key, Kind};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+
+/// How long a pod waits for the first answer before it says so and tries again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Absent until the first answer, then the object or the knowledge that there is none.
 type Known<K> = Option<Option<Arc<K>>>;
@@ -44,8 +48,9 @@ impl<K: Kind> ObjectCache<K> {
         }
     }
 
-    /// The object, or nothing if it does not exist. From now on the pod is told of its changes.
-    pub async fn get(&self, namespace: &str, name: &str, pod_uid: &str) -> Option<Arc<K>> {
+    /// The object, or nothing if it does not exist. From now on the pod is told of its changes. The error is for
+    /// people: the API server does not answer, or does not let this node see the object.
+    pub async fn get(&self, namespace: &str, name: &str, pod_uid: &str) -> Result<Option<Arc<K>>, String> {
         let mut known = {
             let mut entries = self.entries.lock();
             let key = Key::new(namespace, name);
@@ -53,9 +58,16 @@ impl<K: Kind> ObjectCache<K> {
             entry.pods.lock().insert(pod_uid.to_owned());
             entry.known.subscribe()
         };
-        // An error means that the pod was forgotten meanwhile: nobody needs the answer.
-        let known = known.wait_for(Option::is_some).await.ok()?;
-        known.clone().flatten()
+        let timed_out = || {
+            let kind = K::KIND.to_lowercase();
+            format!("failed to sync {kind} {namespace}/{name}: timed out waiting for the API server")
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, known.wait_for(Option::is_some)).await {
+            Ok(Ok(known)) => Ok(known.clone().flatten()),
+            // The pod was forgotten meanwhile: nobody needs the answer.
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Err(timed_out()),
+        }
     }
 
     /// The pod needs nothing any more.

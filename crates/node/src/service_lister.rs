@@ -7,9 +7,11 @@ use k8s_openapi::api::core::v1::Service;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 const QUEUE: usize = 256;
+const SYNCED_WITHIN: Duration = Duration::from_secs(10);
 
 /// All Services, kept up to date by [`ServiceLister::run`].
 pub struct ServiceLister {
@@ -54,10 +56,15 @@ impl ServiceLister {
         tokio::join!(informer, apply);
     }
 
-    /// All Services, once they have been listed: a container started before would miss `KUBERNETES_SERVICE_HOST`.
-    pub async fn list(&self) -> Vec<Arc<Service>> {
-        // The sender lives as long as self, so this cannot fail.
-        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
-        self.services.read().values().cloned().collect()
+    /// All Services, once they have been listed: a container started before would miss `KUBERNETES_SERVICE_HOST`. The
+    /// error is for people.
+    pub async fn list(&self) -> Result<Vec<Arc<Service>>, String> {
+        let mut synced = self.synced.subscribe();
+        match tokio::time::timeout(SYNCED_WITHIN, synced.wait_for(|synced| *synced)).await {
+            Ok(_) => Ok(self.services.read().values().cloned().collect()),
+            Err(_) => {
+                Err("services have not yet been read at least once, cannot construct envvars".to_owned())
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod format;
 mod reader;
+pub mod rotation;
 
 pub use format::Options;
 pub use reader::{Source, stream, tail_for_message};

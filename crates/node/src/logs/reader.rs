@@ -49,7 +49,7 @@ pub async fn stream(source: Source<'_>, options: Options, out: mpsc::Sender<Byte
     .await?;
     loop {
         // In this order: a change after the question is heard.
-        let ended = source.changed.notified();
+        let changed = source.changed.notified();
         let alive = follow && (source.alive)();
         loop {
             let (chunk, back) = blocking(move || {
@@ -72,6 +72,16 @@ pub async fn stream(source: Source<'_>, options: Options, out: mpsc::Sender<Byte
             match &follower {
                 Some(follower) => follower.changed.notified().await,
                 None => std::future::pending().await,
+            }
+        };
+        let ended = async {
+            changed.await;
+            loop {
+                let changed = source.changed.notified();
+                if !(source.alive)() {
+                    return;
+                }
+                changed.await;
             }
         };
         // Cancel-safe: a notification that was not waited for is kept, or is followed by another read anyway.
@@ -201,7 +211,7 @@ impl Open {
 }
 
 /// `0.log.20260101-000000` and the like, oldest first. Compressed ones cannot be read in place and are left out.
-fn rotated(path: &Path) -> Vec<PathBuf> {
+pub(super) fn rotated(path: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
         return Vec::new();
     };

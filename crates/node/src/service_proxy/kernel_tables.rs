@@ -2,7 +2,8 @@
 //!
 //! They belong to this process (table flag `owner`), so that nobody else's tools can change them, and stay when it
 //! ends (`persist`), so that a restart, or the death of the daemon, costs no packet: the next process adopts the
-//! tables, reads them, and writes only what is different.
+//! tables, reads them, and writes only what is different. Before Linux 6.9 there is no `persist`; then they have no
+//! owner either.
 
 use super::elements::{self, SETS, set_of};
 use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE};
@@ -30,6 +31,7 @@ struct Table {
     classes: BTreeMap<Class, u32>,
     /// An older daemon's table, to be replaced by the first commit.
     outdated: bool,
+    flags: u32,
 }
 
 impl KernelTables {
@@ -46,6 +48,7 @@ impl KernelTables {
                 rules,
                 classes: BTreeMap::new(),
                 outdated: false,
+                flags: OWNER | PERSIST | 0x80,
             };
             // What was looked at must be what is taken over: if anybody changes anything in between, look again.
             loop {
@@ -54,10 +57,14 @@ impl KernelTables {
                 let mut batch = Batch::guarded(generation);
                 match &existing {
                     None => table.write(&mut batch),
-                    Some(_) => batch.add_table(family, TABLE, OWNER | PERSIST, &table.comment),
+                    Some(_) => batch.add_table(family, TABLE, table.flags, &table.comment),
                 }
                 match nft.commit(batch) {
                     Err(error) if error.came_too_late() => continue,
+                    Err(error) if error.is_not_supported() && table.flags != 0 => {
+                        table.flags = 0;
+                        continue;
+                    }
                     result => result?,
                 }
                 table.outdated =
@@ -118,7 +125,7 @@ impl Table {
     /// Everything but the elements that Services bring.
     fn write(&mut self, batch: &mut Batch) {
         let family = self.rules.family;
-        batch.add_table(family, TABLE, OWNER | PERSIST, &self.comment);
+        batch.add_table(family, TABLE, self.flags, &self.comment);
         self.rules.write(batch);
         self.classes.clear();
         for class in [Class::Reject, Class::Drop] {

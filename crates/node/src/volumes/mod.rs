@@ -259,7 +259,7 @@ async fn config_map(
     selection: &Selection<'_>,
 ) -> Result<Payload, String> {
     let (namespace, uid) = names(pod);
-    let object = kubelet.config_maps.get(namespace, name, uid).await;
+    let object = kubelet.config_maps.get(namespace, name, uid).await?;
     projection::config_map(object.as_deref(), name, selection)
 }
 
@@ -270,7 +270,7 @@ async fn secret(
     selection: &Selection<'_>,
 ) -> Result<Payload, String> {
     let (namespace, uid) = names(pod);
-    let object = kubelet.secrets.get(namespace, name, uid).await;
+    let object = kubelet.secrets.get(namespace, name, uid).await?;
     projection::secret(object.as_deref(), name, selection)
 }
 
