@@ -37,6 +37,7 @@ mod storagemigration;
 pub mod strategy;
 pub mod table;
 mod warnings;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 pub(crate) mod policy;
 pub(crate) mod policy_binding;
+mod rules;
 pub(crate) mod webhook_configuration;
 
 use crate::access::{Read, Write};
@@ -41,3 +42,6 @@ fn param_kind(spec: &Value) -> Value {
         )
         .into()
 }
+
+#[cfg(test)]
+mod tests;

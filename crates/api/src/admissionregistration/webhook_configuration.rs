@@ -1,18 +1,17 @@
 //! ValidatingWebhookConfiguration and MutatingWebhookConfiguration. Upstream:
 //! `validateValidatingWebhookConfiguration` and its twin in `pkg/apis/admissionregistration/validation`.
 
-use super::{FACTS, default_rules};
+use super::{FACTS, default_rules, rules};
 use crate::access::{Read, Write};
-use crate::at::{At, qualified_name};
+use crate::at::{At, subdomain};
 use crate::label_selector;
 use crate::strategy::{Errors, Kind};
 use crate::table::{AGE, NAME, TableSpec, age, integer};
+use crate::webhook::{validate_client_config, validate_review_versions};
+use coracle_meta::FieldPath;
 use coracle_meta::object::ObjectExt;
-use coracle_meta::{FieldError, FieldPath, names};
 use serde_json::Value;
 use std::collections::BTreeSet;
-
-const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 static TABLE: TableSpec = TableSpec {
     columns: &[NAME, integer("Webhooks"), AGE],
@@ -62,11 +61,7 @@ fn default(configuration: &mut Value) {
 fn check(configuration: &Value, mutating: bool, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for webhook in At::new(configuration, FieldPath::default()).each("webhooks") {
-        validate_webhook(&webhook, errors);
-        if mutating && webhook.has("reinvocationPolicy") {
-            let policy = webhook.child("reinvocationPolicy");
-            policy.one_of(&["IfNeeded", "Never"], errors);
-        }
+        validate_webhook(&webhook, mutating, errors);
         let name = webhook.text("name").to_owned();
         if !name.is_empty() && !seen.insert(name) {
             errors.push(webhook.child("name").duplicate());
@@ -74,87 +69,50 @@ fn check(configuration: &Value, mutating: bool, errors: &mut Errors) {
     }
 }
 
-fn validate_webhook(webhook: &At<'_>, errors: &mut Errors) {
-    let name = webhook.child("name");
-    name.form(names::is_dns1123_subdomain, errors);
-    if name.as_text().split('.').count() < 3 {
-        let detail = "should be a domain with at least three segments separated by dots";
-        errors.push(FieldError::invalid(&name.path, name.as_text(), detail));
-    }
+fn validate_webhook(webhook: &At<'_>, mutating: bool, errors: &mut Errors) {
+    validate_name(&webhook.child("name"), errors);
     for rule in webhook.each("rules") {
-        validate_rule(&rule, errors);
+        rules::validate_rule(&rule, errors);
     }
     for (key, allowed) in [
-        ("failurePolicy", &["Fail", "Ignore"]),
-        ("matchPolicy", &["Equivalent", "Exact"]),
-        ("sideEffects", &["None", "NoneOnDryRun"]),
+        ("failurePolicy", ["Fail", "Ignore"]),
+        ("matchPolicy", ["Equivalent", "Exact"]),
+        ("sideEffects", ["None", "NoneOnDryRun"]),
     ] {
-        let field = webhook.child(key);
-        if key == "sideEffects" && field.is_null() {
-            let detail = "must specify one of None, NoneOnDryRun";
-            errors.push(field.required(detail));
-        } else if !field.is_null() {
-            field.one_of(allowed, errors);
+        if let Some(field) = webhook.present(key) {
+            field.one_of(&allowed, errors);
+        } else if key == "sideEffects" {
+            let field = webhook.child(key);
+            errors.push(field.required("must specify one of None, NoneOnDryRun"));
         }
     }
     let timeout = webhook.child("timeoutSeconds");
-    if timeout
-        .as_i64()
-        .is_some_and(|seconds| !(1..=30).contains(&seconds))
-    {
+    let is_out = |seconds: i64| !(1..=30).contains(&seconds);
+    if timeout.as_i64().is_some_and(is_out) {
         let detail = "the timeout value must be between 1 and 30 seconds";
         errors.push(timeout.invalid(detail));
     }
     for key in ["namespaceSelector", "objectSelector"] {
         label_selector::validate(&webhook.child(key), errors);
     }
-    let config = webhook.child("clientConfig");
-    if config.has("url") == config.has("service") {
-        errors.push(config.required("exactly one of url or service is required"));
+    if mutating && let Some(policy) = webhook.present("reinvocationPolicy") {
+        policy.one_of(&["IfNeeded", "Never"], errors);
     }
-    if let Some(service) = config.present("service") {
-        service.require("name", errors);
-        service.require("namespace", errors);
-        service.range("port", 1, 65535, errors);
-    }
+    validate_client_config(&webhook.child("clientConfig"), errors);
+    rules::validate_conditions(webhook, errors);
     let versions = webhook.child("admissionReviewVersions");
-    let accepted = webhook.texts("admissionReviewVersions");
-    if accepted.is_empty() {
-        errors.push(versions.required("must specify one of v1, v1beta1"));
-    } else if !accepted
-        .iter()
-        .any(|version| matches!(*version, "v1" | "v1beta1"))
-    {
-        errors.push(versions.invalid("must include at least one of v1, v1beta1"));
-    }
-    for condition in webhook.each("matchConditions") {
-        condition.require_form("name", qualified_name, errors);
-        condition.require("expression", errors);
-    }
+    validate_review_versions(&versions, "must specify one of v1, v1beta1", errors);
 }
 
-fn validate_rule(rule: &At<'_>, errors: &mut Errors) {
-    for key in ["operations", "apiGroups", "apiVersions", "resources"] {
-        let list = rule.child(key);
-        let values = rule.texts(key);
-        if values.is_empty() {
-            errors.push(list.required(""));
-        }
-        if key != "resources" && values.len() > 1 && values.contains(&"*") {
-            let detail = if key == "operations" {
-                "if '*' is present, must not specify other operations"
-            } else if key == "apiGroups" {
-                "if '*' is present, must not specify other API groups"
-            } else {
-                "if '*' is present, must not specify other API versions"
-            };
-            errors.push(list.invalid(detail));
-        }
-    }
-    for operation in rule.each("operations") {
-        operation.one_of(OPERATIONS, errors);
-    }
-    if let Some(scope) = rule.present("scope") {
-        scope.one_of(&["*", "Cluster", "Namespaced"], errors);
+/// Names are like domains, so that those of two vendors differ.
+fn validate_name(name: &At<'_>, errors: &mut Errors) {
+    let text = name.as_text();
+    let reasons = subdomain(text);
+    if text.is_empty() {
+        errors.push(name.required(""));
+    } else if !reasons.is_empty() {
+        errors.push(name.invalid(&reasons.join(",")));
+    } else if text.split('.').count() < 3 {
+        errors.push(name.invalid("should be a domain with at least three segments separated by dots"));
     }
 }

@@ -4,6 +4,7 @@
 use crate::access::{Read, Write};
 use crate::at::{At, subdomain};
 use crate::strategy::{Errors, Facts, Kind};
+use crate::webhook::{validate_client_config, validate_review_versions};
 use coracle_meta::object::ObjectExt;
 use coracle_meta::{FieldError, FieldPath, names};
 use serde_json::{Value, json};
@@ -180,29 +181,33 @@ fn validate_names(named: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// Upstream reports these fields where its internal form has them.
 fn validate_conversion(conversion: &At<'_>, errors: &mut Errors) {
     conversion.require_one_of("strategy", &["None", "Webhook"], errors);
-    let webhook = conversion.child("webhook");
-    match (conversion.text("strategy"), webhook.is_null()) {
-        ("Webhook", true) => {
-            let config = conversion.child("webhookClientConfig");
+    let webhook = conversion.sub("webhook");
+    let moved = |key: &str, to: &str| {
+        At::new(
+            conversion.value().sub("webhook").sub(key),
+            conversion.path.child(to),
+        )
+    };
+    let config = moved("clientConfig", "webhookClientConfig");
+    let versions = moved("conversionReviewVersions", "conversionReviewVersions");
+    if conversion.text("strategy") == "Webhook" {
+        if config.is_null() {
             errors.push(config.required("required when strategy is set to Webhook"));
+        } else {
+            validate_client_config(&config, errors);
         }
-        ("Webhook", false) => {
-            let config = webhook.child("clientConfig");
-            if config.has("url") == config.has("service") {
-                let at = conversion.child("webhookClientConfig");
-                errors.push(at.required("exactly one of url or service is required"));
-            }
-            if webhook.list("conversionReviewVersions").is_empty() {
-                errors.push(conversion.child("conversionReviewVersions").required(""));
-            }
-        }
-        (_, false) => {
-            let config = conversion.child("webhookClientConfig");
-            errors.push(config.forbidden("should not be set when strategy is not set to Webhook"));
-        }
-        (_, true) => {}
+        validate_review_versions(&versions, "", errors);
+        return;
+    }
+    let detail = "should not be set when strategy is not set to Webhook";
+    if !config.is_null() {
+        errors.push(config.forbidden(detail));
+    }
+    if !webhook.list("conversionReviewVersions").is_empty() {
+        errors.push(versions.forbidden(detail));
     }
 }
 
@@ -214,15 +219,14 @@ fn check_update(definition: &Value, old: &Value, errors: &mut Errors) {
         .list("conditions")
         .iter()
         .any(|condition| condition.text("type") == "Established" && condition.text("status") == "True");
+    let old_names = old.sub("spec").sub("names");
+    let new_names = spec.child("names");
     if is_established {
-        for key in ["group", "scope"] {
-            spec.immutable(key, old.sub("spec"), errors);
-        }
-        for key in ["plural", "kind"] {
-            let old_names = old.sub("spec").sub("names");
-            spec.child("names").immutable(key, old_names, errors);
-        }
+        spec.immutable("scope", old.sub("spec"), errors);
+        new_names.immutable("kind", old_names, errors);
     }
+    spec.immutable("group", old.sub("spec"), errors);
+    new_names.immutable("plural", old_names, errors);
     let stored = At::top(definition, "status").child("storedVersions");
     for (index, version) in definition
         .sub("status")

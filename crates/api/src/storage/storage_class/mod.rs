@@ -9,6 +9,7 @@ use coracle_meta::object::ObjectExt;
 use coracle_meta::{FieldError, FieldPath};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PARAMETERS_MAX: usize = 512;
 const PARAMETERS_SIZE_MAX: usize = 256 * 1024;
@@ -59,6 +60,41 @@ fn check(class: &Value, errors: &mut Errors) {
     }
     let modes = ["Immediate", "WaitForFirstConsumer"];
     root.require_one_of("volumeBindingMode", &modes, errors);
+    validate_topologies(&root, errors);
+}
+
+/// Terms that select nodes by the values of their labels; no two alike.
+fn validate_topologies(root: &At<'_>, errors: &mut Errors) {
+    let mut terms: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    for term in root.each("allowedTopologies") {
+        let mut keys = BTreeMap::new();
+        for requirement in term.each("matchLabelExpressions") {
+            let key = requirement.value().text("key");
+            let values = validate_requirement(&requirement, errors);
+            if keys.insert(key, values).is_some() {
+                errors.push(requirement.child("key").duplicate());
+            }
+        }
+        if terms.contains(&keys) {
+            let path = term.path.child("matchLabelExpressions");
+            errors.push(FieldError::duplicate(&path, ""));
+        }
+        terms.push(keys);
+    }
+}
+
+fn validate_requirement<'a>(requirement: &At<'a>, errors: &mut Errors) -> BTreeSet<&'a str> {
+    let mut values = BTreeSet::new();
+    if requirement.list("values").is_empty() {
+        errors.push(requirement.child("values").required(""));
+    }
+    for value in requirement.each("values") {
+        if !values.insert(value.as_text()) {
+            errors.push(value.duplicate());
+        }
+    }
+    requirement.child("key").form(qualified_name, errors);
+    values
 }
 
 /// Parameters for a driver: not too many, not too large, none without a name.
