@@ -8,6 +8,7 @@
 
 use std::process::ExitCode;
 
+mod blocking;
 mod error;
 mod image;
 mod launch;

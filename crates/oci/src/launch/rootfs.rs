@@ -78,14 +78,14 @@ pub(super) fn prepare(launch: &Launch<'_>) -> Result<OwnedFd, Failure> {
     mount::attach(&tree, &place_fd).map_err(Failure::at("attach root file system"))?;
     let root = Root::new(tree);
 
-    let new = Build { root: &root };
-    new.kernel_file_systems(launch, groups, shm)?;
+    let build = Build { root: &root };
+    build.kernel_file_systems(launch, groups, shm)?;
     volumes.sort_by_key(|volume| depth(&volume.mount.destination));
     for volume in volumes {
-        new.volume(volume, spec.privileged)?;
+        build.volume(volume, spec.privileged)?;
     }
     if !spec.privileged && spec.mask_paths {
-        new.cover()?;
+        build.cover()?;
     }
     let console = root
         .create_file(Path::new("/dev/console"))
@@ -210,8 +210,8 @@ impl Build<'_> {
                 attributes.and(Attributes::READ_ONLY)
             }
         };
-        self.new("proc", &[], NO_SUID_DEV_EXEC, "/proc")?;
-        self.new(
+        self.mount("proc", &[], NO_SUID_DEV_EXEC, "/proc")?;
+        self.mount(
             "tmpfs",
             &[("mode", "755"), ("size", "65536k")],
             Attributes::NO_SUID,
@@ -224,17 +224,17 @@ impl Build<'_> {
             ("mode", "0620"),
             ("gid", "5"),
         ];
-        self.new(
+        self.mount(
             "devpts",
             &terminals,
             Attributes::NO_SUID.and(Attributes::NO_EXEC),
             "/dev/pts",
         )?;
         self.attach_directory(shm, "/dev/shm")?;
-        self.new("mqueue", &[], NO_SUID_DEV_EXEC, "/dev/mqueue")?;
-        self.new("sysfs", &[], guarded(NO_SUID_DEV_EXEC), "/sys")?;
+        self.mount("mqueue", &[], NO_SUID_DEV_EXEC, "/dev/mqueue")?;
+        self.mount("sysfs", &[], guarded(NO_SUID_DEV_EXEC), "/sys")?;
         match launch.hierarchy {
-            Hierarchy::V2(_) => self.new("cgroup2", &[], guarded(NO_SUID_DEV_EXEC), "/sys/fs/cgroup"),
+            Hierarchy::V2(_) => self.mount("cgroup2", &[], guarded(NO_SUID_DEV_EXEC), "/sys/fs/cgroup"),
             Hierarchy::V1(_) => self.groups_of_version_1(groups, privileged),
         }
     }
@@ -291,7 +291,7 @@ impl Build<'_> {
     }
 
     /// Mounts a new file system.
-    fn new(
+    fn mount(
         &self,
         kind: &str,
         options: &[(&str, &str)],

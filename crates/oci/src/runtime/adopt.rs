@@ -7,9 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Runtime;
 use super::connection::Connection;
 use super::pod::Pod;
-use super::{Runtime, blocking};
+use crate::blocking::blocking;
 use crate::record::{self, ContainerRecord, PodDirectory, PodRecord};
 use crate::shim::protocol::Call;
 use crate::shim::with_socket_path;

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use coracle_kernel::cgroup::{DeviceRule, Group, Limits};
 
+use super::Runtime;
 use super::pod::Pod;
-use super::{Runtime, blocking};
+use crate::blocking::blocking;
 use crate::launch;
 use crate::record::{self, ContainerDirectory, ContainerRecord};
 use crate::spec::{ContainerSpec, Resources};

@@ -30,6 +30,7 @@ use session::Process;
 pub use session::{Attachment, ExecSession};
 pub use stream::Stream;
 
+use crate::blocking::blocking;
 use crate::record::{self, PodDirectory, PodRecord};
 use crate::shim::protocol::{Answer, Call};
 use crate::spec::{ExecSpec, PodSpec};
@@ -469,12 +470,4 @@ fn read_end(path: &std::path::Path) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     file.take(MAX_TERMINATION_MESSAGE).read_to_end(&mut message)?;
     Ok(message)
-}
-
-/// Runs something that works on files where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::InvalidState(format!("interrupted: {error}"))),
-    }
 }

@@ -296,8 +296,7 @@ fn logged_error(log: &Path) -> String {
     let last = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Entry>(line).ok())
-        .filter(|entry| entry.level == "error")
-        .last();
+        .rfind(|entry| entry.level == "error");
     match (last, read) {
         (Some(entry), _) => {
             const LEAD: &str = "unable to start container process: ";

@@ -559,11 +559,7 @@ impl Pod {
             .find(|(_, c)| launching(c))
             .map(|(id, _)| id.clone())
         {
-            if self
-                .containers
-                .get(&id)
-                .is_some_and(|container| is_runtime(container))
-            {
+            if self.containers.get(&id).is_some_and(is_runtime) {
                 self.runtime_ended(&id, status);
                 return Ok(());
             }
