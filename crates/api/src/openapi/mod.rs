@@ -5,6 +5,7 @@
 //! Left out: the paths `/watch/…`, deprecated since 1.11, and the parameters of connections to pods.
 
 mod operations;
+mod protobuf;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -59,11 +60,8 @@ pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
     write_paths(&mut out, &paths, Form::V3);
     out.extend_from_slice(br#"},"components":{"schemas":{"#);
     write_types(&mut out, names, Form::V3);
-    let security = json!({"BearerToken": {
-        "type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication",
-    }});
     out.extend_from_slice(br#"},"securitySchemes":"#);
-    write(&mut out, &security);
+    write(&mut out, &security());
     out.extend_from_slice(b"}}");
     Some(out)
 }
@@ -71,22 +69,56 @@ pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
 /// The body of `/openapi/v2`.
 pub fn v2() -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * 1024 * 1024);
-    out.extend_from_slice(br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36.0"},"paths":{"#);
-    let paths: Vec<Path> = resources::group_versions()
+    write(&mut out, &v2_head());
+    // The object goes on.
+    out.pop();
+    out.extend_from_slice(br#","paths":{"#);
+    write_paths(&mut out, &v2_paths(), Form::V2);
+    out.extend_from_slice(br#"},"definitions":{"#);
+    write_types(&mut out, v2_types(), Form::V2);
+    out.extend_from_slice(b"}}");
+    out
+}
+
+/// The body of `/openapi/v2` in protobuf: an `openapi.v2.Document` of gnostic.
+pub fn v2_protobuf() -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * 1024 * 1024);
+    protobuf::DOCUMENT.write(&v2_head(), &mut out);
+    for path in v2_paths() {
+        let item = json!({"paths": {path.path.as_str(): path.item(Form::V2)}});
+        protobuf::DOCUMENT.write(&item, &mut out);
+    }
+    for (name, document) in documents(v2_types(), Form::V2) {
+        protobuf::DOCUMENT.write(&json!({"definitions": {name: document}}), &mut out);
+    }
+    out
+}
+
+/// All but the paths and the definitions.
+fn v2_head() -> Value {
+    json!({
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": "v1.36.0"},
+        "security": [{"BearerToken": []}],
+        "securityDefinitions": security(),
+    })
+}
+
+fn v2_paths() -> Vec<Path> {
+    resources::group_versions()
         .into_iter()
         .flat_map(|(group, version)| operations::of_group_version(group, version))
-        .collect();
-    write_paths(&mut out, &paths, Form::V2);
-    out.extend_from_slice(br#"},"definitions":{"#);
-    let names = schema::types().filter_map(|ty| ty.name()).collect();
-    write_types(&mut out, names, Form::V2);
-    let security = json!({"BearerToken": {
+        .collect()
+}
+
+fn v2_types() -> BTreeSet<&'static str> {
+    schema::types().filter_map(|ty| ty.name()).collect()
+}
+
+fn security() -> Value {
+    json!({"BearerToken": {
         "type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication",
-    }});
-    out.extend_from_slice(br#"},"securityDefinitions":"#);
-    write(&mut out, &security);
-    out.extend_from_slice(br#","security":[{"BearerToken":[]}]}"#);
-    out
+    }})
 }
 
 fn write(out: &mut Vec<u8>, value: &Value) {
@@ -111,10 +143,13 @@ fn write_paths(out: &mut Vec<u8>, paths: &[Path], form: Form) {
 
 /// Writes the named types and all that they refer to.
 fn write_types(out: &mut Vec<u8>, names: BTreeSet<&'static str>, form: Form) {
-    let names = types::closure(names);
-    let members = names.into_iter().filter_map(|name| {
+    write_members(out, documents(names, form));
+}
+
+/// The named types and all that they refer to.
+fn documents(names: BTreeSet<&'static str>, form: Form) -> impl Iterator<Item = (String, Value)> {
+    types::closure(names).into_iter().filter_map(move |name| {
         let ty = schema::by_name(name)?;
         Some((format!("{}{name}", schema::PREFIX), types::document(ty, form)))
-    });
-    write_members(out, members);
+    })
 }

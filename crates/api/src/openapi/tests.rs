@@ -129,3 +129,81 @@ fn operations_have_upstreams_names() {
     assert_eq!(role["operationId"], "readRbacAuthorizationV1ClusterRole");
     assert_eq!(role["tags"], json!(["rbacAuthorization_v1"]));
 }
+
+/// The fields with a number, as messages.
+fn inside(bytes: &[u8], number: u32) -> Vec<&[u8]> {
+    crate::protobuf::wire::fields(bytes)
+        .map(|field| field.expect("well-formed"))
+        .filter(|(n, _)| *n == number)
+        .map(|(_, payload)| payload.bytes().expect("bytes"))
+        .collect()
+}
+
+/// The `Named…` messages at a field of a field, by name; the value is field 2.
+fn named(bytes: &[u8], way: [u32; 2]) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let entries = inside(bytes, way[0])
+        .into_iter()
+        .flat_map(|outer| inside(outer, way[1]));
+    entries
+        .map(|entry| (text_of(entry, 1), inside(entry, 2)[0].to_vec()))
+        .collect()
+}
+
+fn text_of(bytes: &[u8], number: u32) -> String {
+    String::from_utf8(inside(bytes, number).concat()).expect("UTF-8")
+}
+
+#[test]
+fn protobuf_says_what_json_says() {
+    let json: Value = serde_json::from_slice(&v2()).expect("JSON");
+    let protobuf = v2_protobuf();
+    assert_eq!(text_of(&protobuf, 1), "2.0");
+    let keys =
+        |value: &Value| -> Vec<String> { value.as_object().expect("object").keys().cloned().collect() };
+    let paths = named(&protobuf, [8, 2]);
+    let definitions = named(&protobuf, [9, 1]);
+    let mut expected = keys(&json["paths"]);
+    expected.sort_unstable();
+    assert_eq!(paths.keys().cloned().collect::<Vec<_>>(), expected);
+    let mut expected = keys(&json["definitions"]);
+    expected.sort_unstable();
+    assert_eq!(definitions.keys().cloned().collect::<Vec<_>>(), expected);
+
+    let patch = inside(
+        &paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"],
+        8,
+    )[0]
+    .to_vec();
+    assert_eq!(text_of(&patch, 5), "patchAppsV1NamespacedDeployment");
+    // ParametersItem.parameter, Parameter.body_parameter, BodyParameter.schema; non_body_parameter, …
+    let parameters: Vec<&[u8]> = inside(&patch, 8)
+        .into_iter()
+        .map(|item| inside(item, 1)[0])
+        .collect();
+    let body = parameters
+        .iter()
+        .flat_map(|p| inside(p, 1))
+        .next()
+        .expect("a body");
+    assert_eq!(text_of(body, 2), "body");
+    assert!(text_of(inside(body, 5)[0], 1).ends_with("apimachinery.pkg.apis.meta.v1.Patch"));
+    let query: Vec<String> = parameters
+        .iter()
+        .flat_map(|p| inside(p, 2))
+        .flat_map(|p| inside(p, 3))
+        .map(|p| text_of(p, 4))
+        .collect();
+    assert_eq!(query, ["dryRun", "fieldManager", "fieldValidation", "force"]);
+    let extensions: Vec<(String, String)> = inside(&patch, 13)
+        .into_iter()
+        .map(|named| (text_of(named, 1), text_of(inside(named, 2)[0], 2)))
+        .collect();
+    assert!(extensions.contains(&("x-kubernetes-action".to_owned(), "\"patch\"".to_owned())));
+
+    let pod_spec = &definitions["io.k8s.api.core.v1.PodSpec"];
+    assert_eq!(text_of(pod_spec, 19), "containers");
+    assert_eq!(text_of(inside(pod_spec, 22)[0], 1), "object");
+    let containers = &named(pod_spec, [25, 1])["containers"];
+    let items = inside(inside(containers, 23)[0], 1)[0];
+    assert_eq!(text_of(items, 1), "#/definitions/io.k8s.api.core.v1.Container");
+}

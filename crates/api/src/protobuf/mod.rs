@@ -6,7 +6,7 @@ mod scalar;
 mod table;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use crate::schema::{Scalar, Shape, TypeRef};
 use coracle_meta::GroupVersionKind;

@@ -2,10 +2,16 @@
 //! hash in their address stays. Upstream: `k8s.io/kube-openapi/pkg/handler3`.
 
 use crate::http::{no_such_resource, response};
+use crate::negotiation::accept;
 use crate::request::{Body, query_value};
 use coracle_api::{openapi, schema};
 use coracle_meta::Status;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What older clients ask for; a media type may have no `@`.
+const PROTOBUF_DEPRECATED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The document at a path below `/openapi`.
 pub fn answer(path: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response<Body>, Status> {
@@ -16,12 +22,22 @@ pub fn answer(path: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response<Bod
         response.headers_mut().insert(header::ETAG, tag);
         return Ok(response);
     }
-    let document = match path {
-        "/openapi/v2" => openapi::v2(),
-        "/openapi/v3" => openapi::index().to_string().into_bytes(),
-        path => of_group_version(path).ok_or_else(no_such_resource)?,
+    let content_type = match path {
+        "/openapi/v2" => negotiate(headers, &[JSON, PROTOBUF_DEPRECATED, PROTOBUF]),
+        _ => negotiate(headers, &[JSON]),
     };
-    let mut response = response::of(StatusCode::OK, "application/json", document);
+    let document = match (path, content_type) {
+        (_, None) => return Ok(response::text(StatusCode::NOT_ACCEPTABLE, "")),
+        ("/openapi/v2", Some(JSON)) => openapi::v2(),
+        ("/openapi/v2", _) => openapi::v2_protobuf(),
+        ("/openapi/v3", _) => openapi::index().to_string().into_bytes(),
+        (path, _) => of_group_version(path).ok_or_else(no_such_resource)?,
+    };
+    let content_type = match content_type {
+        Some(JSON) | None => JSON,
+        Some(_) => PROTOBUF,
+    };
+    let mut response = response::of(StatusCode::OK, content_type, document);
     let headers = response.headers_mut();
     headers.insert(header::ETAG, tag);
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -32,6 +48,14 @@ pub fn answer(path: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response<Bod
         );
     }
     Ok(response)
+}
+
+/// The first of these that the client accepts.
+fn negotiate(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    accept(headers).iter().find_map(|clause| match clause.media {
+        "*/*" | "application/*" => offered.first().copied(),
+        media => offered.iter().copied().find(|offer| *offer == media),
+    })
 }
 
 /// `/openapi/v3/api/v1`, `/openapi/v3/apis/apps/v1`.

@@ -99,7 +99,7 @@ impl Registry {
                     None => Ok(Content::Unstored(object.clone())),
                 };
             }
-            let draft = draft(call.resource, object);
+            let draft = draft(call.resource, object)?;
             let name = key.name.clone();
             match self
                 .store

@@ -3,6 +3,7 @@
 
 use super::call::Call;
 use super::conversion;
+use super::nesting;
 use super::options::FieldValidation;
 use crate::negotiation::{self, Input};
 use coracle_api::protobuf;
@@ -37,9 +38,12 @@ pub(crate) fn typed(
 ) -> Result<Value, Status> {
     let json;
     let bytes = match negotiation::input(&call.headers)? {
-        Input::Json => body,
+        Input::Json => {
+            nesting::check_text(body)?;
+            body
+        }
         Input::Yaml => {
-            json = yaml_to_json(body).map_err(|error| unrecognised(body, &gvk.kind, &error))?;
+            json = nesting::yaml_to_json(body).map_err(|error| unrecognised(body, &gvk.kind, &error))?;
             &json[..]
         }
         Input::Protobuf => {
@@ -52,6 +56,7 @@ pub(crate) fn typed(
             let object = unknown
                 .decode(gvk)
                 .map_err(|error| unrecognised(body, &gvk.kind, &error))?;
+            nesting::check(&object)?;
             return patched(call, &object, gvk, validation);
         }
     };
@@ -116,8 +121,11 @@ pub(crate) fn to_storage(call: &Call, object: Value) -> Value {
 /// A body of `DeleteOptions`.
 pub(crate) fn delete_options(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
     let parsed = match negotiation::input(headers)? {
-        Input::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
-        Input::Yaml => yaml_to_json(body)
+        Input::Json => {
+            nesting::check_text(body)?;
+            serde_json::from_slice(body).map_err(|error| error.to_string())
+        }
+        Input::Yaml => nesting::yaml_to_json(body)
             .and_then(|json| Ok(serde_json::from_slice(&json)?))
             .map_err(|error| error.to_string()),
         Input::Protobuf => protobuf::open(body)
@@ -142,12 +150,6 @@ pub(crate) fn protobuf_to_json(body: &[u8]) -> Result<Vec<u8>, Status> {
     object["apiVersion"] = unknown.api_version.into();
     object["kind"] = unknown.kind.into();
     Ok(object.to_string().into_bytes())
-}
-
-/// YAML as JSON text; of a repeated key the last value wins.
-pub(crate) fn yaml_to_json(body: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let value: Value = serde_saphyr::from_str(std::str::from_utf8(body)?)?;
-    Ok(serde_json::to_vec(&value)?)
 }
 
 fn unrecognised(body: &[u8], kind: &str, error: &dyn std::fmt::Display) -> Status {

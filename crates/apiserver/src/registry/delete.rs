@@ -87,7 +87,7 @@ impl Registry {
             Step::Mark(object) if options.dry_run => Ok(Some(Content::Unstored(object))),
             Step::Remove if options.dry_run => Ok(Some(answer(call, stored, old))),
             Step::Mark(object) => {
-                let draft = draft(call.resource, &object);
+                let draft = draft(call.resource, &object)?;
                 match self
                     .store
                     .put(key, draft, Expected::Revision(revision), durability)

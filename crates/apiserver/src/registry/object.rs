@@ -1,11 +1,12 @@
 //! Between JSON values and the store's bytes: keys, drafts, indexes, and the reader that plugins use.
 
+use super::nesting;
 use crate::plugin::Reader;
 use coracle_api::resources::{self, ApiResource};
 use coracle_api::strategy::strategy;
-use coracle_meta::GroupResource;
 use coracle_meta::labels::Labels;
 use coracle_meta::object::ObjectExt;
+use coracle_meta::{GroupResource, Status};
 use coracle_store::{Draft, Durability, Index, Key, Object, OpenError, Store};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -43,8 +44,10 @@ pub fn parse(object: &Object) -> Value {
     serde_json::from_slice(object.bytes()).expect("the store holds what this server serialised")
 }
 
-/// The stored form of an object: `apiVersion` and `kind` first, so that a LIST can leave them out.
-pub fn draft(resource: &ApiResource, object: &Value) -> Draft {
+/// The stored form of an object: `apiVersion` and `kind` first, so that a LIST can leave them out. Refused is what
+/// could not be read back; the managed fields of an object are nested deeper than the object itself.
+pub fn draft(resource: &ApiResource, object: &Value) -> Result<Draft, Status> {
+    nesting::check(object)?;
     let mut head = prefix(resource);
     head.extend_from_slice(b"\"metadata\":{");
     let empty = Map::new();
@@ -65,11 +68,11 @@ pub fn draft(resource: &ApiResource, object: &Value) -> Draft {
         }
     }
     tail.push(b'}');
-    Draft {
+    Ok(Draft {
         head,
         tail,
         index: index(resource.storage_group, resource.kind, object),
-    }
+    })
 }
 
 /// How the bytes of every stored object of the resource begin.

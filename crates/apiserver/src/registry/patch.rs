@@ -4,7 +4,7 @@ use super::call::Call;
 use super::options::APPLY_PATCH;
 use super::render::Content;
 use super::update::Part;
-use super::{Registry, conversion, decode, managed_fields};
+use super::{Registry, conversion, decode, managed_fields, nesting};
 use crate::negotiation::{content_type, unsupported};
 use coracle_api::schema;
 use coracle_meta::patch::apply::{self, Writer};
@@ -35,7 +35,7 @@ impl Patch {
         if content_type(headers) == APPLY_PATCH {
             let refuse =
                 |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {error}"));
-            let json = decode::yaml_to_json(body).map_err(|error| refuse(&error))?;
+            let json = nesting::yaml_to_json(body).map_err(|error| refuse(&error))?;
             return serde_json::from_slice(&json)
                 .map(Self::Apply)
                 .map_err(|error| refuse(&error));
@@ -46,6 +46,7 @@ impl Patch {
             "application/strategic-merge-patch+json" => Self::Strategic,
             _ => return Err(unsupported(ACCEPTED)),
         };
+        nesting::check_text(body)?;
         let value = serde_json::from_slice(body)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
         Ok(variant(value))

@@ -176,7 +176,7 @@ impl Registry {
                 Err(error) => Err(super::failed(&error)),
             };
         }
-        let draft = draft(call.resource, object);
+        let draft = draft(call.resource, object)?;
         if stored.has_content(&draft) {
             return Ok(Some(Content::Stored(stored.clone())));
         }

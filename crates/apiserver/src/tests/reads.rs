@@ -245,3 +245,26 @@ async fn everything_announced_is_served() {
         }
     }
 }
+
+#[tokio::test]
+async fn openapi_in_the_form_that_is_asked_for() {
+    let server = server();
+    let get = async |path: &str, accept: &'static str| {
+        let request = Request::builder().uri(path).header("accept", accept);
+        let response = server.send(request, "").await;
+        let content_type = response.headers().get("content-type").cloned();
+        (response.status().as_u16(), content_type.unwrap())
+    };
+    let protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    for accept in [protobuf, old] {
+        let (code, content_type) = get("/openapi/v2", accept).await;
+        assert_eq!((code, content_type.to_str().unwrap()), (200, protobuf));
+    }
+    for accept in ["*/*", "application/json", "text/html, application/json;q=0.1"] {
+        let (code, content_type) = get("/openapi/v2", accept).await;
+        assert_eq!((code, content_type.to_str().unwrap()), (200, "application/json"));
+    }
+    assert_eq!(get("/openapi/v2", "text/html").await.0, 406);
+    assert_eq!(get("/openapi/v3/apis/apps/v1", protobuf).await.0, 406);
+}

@@ -439,3 +439,38 @@ async fn managers_own_what_they_write() {
     assert_eq!(made.code, 201);
     assert_eq!(made.ok()["metadata"]["uid"].as_str().unwrap().len(), 36);
 }
+
+#[tokio::test]
+async fn data_nested_too_deeply_is_refused() {
+    let server = server();
+    let revision = |levels: usize| {
+        let data = format!("{}1{}", "[".repeat(levels - 2), "]".repeat(levels - 2));
+        format!(
+            r#"{{"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{{"name":"deep"}},"revision":1,"data":{{"x":{data}}}}}"#
+        )
+    };
+    let post = |media: &str| {
+        Request::builder()
+            .method(Method::POST)
+            .uri("/apis/apps/v1/namespaces/default/controllerrevisions")
+            .header("content-type", media.to_owned())
+    };
+    for media in ["application/json", "application/yaml"] {
+        let (code, message) = server.read(post(media), revision(128)).await.refused();
+        assert_eq!(code, 400);
+        assert!(message.contains("nest"), "{message}");
+    }
+    server.read(post("application/json"), revision(127)).await.ok();
+    let path = "/apis/apps/v1/namespaces/default/controllerrevisions/deep";
+    let patch = format!(r#"{{"data":{{"x":{}1{}}}}}"#, "[".repeat(126), "]".repeat(126));
+    for kind in ["merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"] {
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{path}?fieldManager=m"))
+            .header("content-type", format!("application/{kind}"));
+        let (code, message) = server.read(request, patch.clone()).await.refused();
+        assert_eq!(code, 400);
+        assert!(message.contains("nest"), "{message}");
+    }
+    assert_eq!(server.get(path).await.ok()["revision"], 1);
+}
