@@ -259,8 +259,7 @@ impl ListOptions {
         let resource_version = get("resourceVersion");
         let version_match = get("resourceVersionMatch");
         let options = Self {
-            labels: Selector::parse(&labels)
-                .map_err(|error| Status::bad_request(error.to_string()))?,
+            labels: Selector::parse(&labels).map_err(|error| Status::bad_request(error.to_string()))?,
             fields: FieldSelector::parse(&fields).map_err(|error| Status::bad_request(error.to_string()))?,
             limit: number(uri, "limit")?
                 .filter(|n| *n > 0)

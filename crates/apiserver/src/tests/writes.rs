@@ -463,7 +463,11 @@ async fn data_nested_too_deeply_is_refused() {
     server.read(post("application/json"), revision(127)).await.ok();
     let path = "/apis/apps/v1/namespaces/default/controllerrevisions/deep";
     let patch = format!(r#"{{"data":{{"x":{}1{}}}}}"#, "[".repeat(126), "]".repeat(126));
-    for kind in ["merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"] {
+    for kind in [
+        "merge-patch+json",
+        "strategic-merge-patch+json",
+        "apply-patch+yaml",
+    ] {
         let request = Request::builder()
             .method(Method::PATCH)
             .uri(format!("{path}?fieldManager=m"))
