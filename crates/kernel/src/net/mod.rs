@@ -44,6 +44,11 @@ impl Error {
         self.is(rustix::io::Errno::PERM)
     }
 
+    /// Whether the kernel is too old for this, or built without it.
+    pub fn is_not_supported(&self) -> bool {
+        self.is(rustix::io::Errno::OPNOTSUPP)
+    }
+
     /// Whether a guarded change came after a change by somebody else.
     pub fn came_too_late(&self) -> bool {
         // ERESTART: the kernel asks for the whole batch again.

@@ -48,7 +48,7 @@ impl KernelTables {
                 rules,
                 classes: BTreeMap::new(),
                 outdated: false,
-                flags: OWNER | PERSIST | 0x80,
+                flags: OWNER | PERSIST,
             };
             // What was looked at must be what is taken over: if anybody changes anything in between, look again.
             loop {

@@ -32,6 +32,7 @@ fn no_connection_is_lost_while_endpoints_change() {
             let done = AtomicBool::new(false);
             let connections = AtomicU32::new(0);
             std::thread::scope(|scope| {
+                let _stop = StopAtEnd(&done);
                 let connect = || {
                     while !done.load(Ordering::Relaxed) {
                         ask(SocketAddr::from(TO)).expect("each connection is served");
@@ -48,7 +49,6 @@ fn no_connection_is_lost_while_endpoints_change() {
                         break;
                     }
                 }
-                done.store(true, Ordering::Relaxed);
             });
             assert!(connections.load(Ordering::Relaxed) > 100, "clients were at work");
         });

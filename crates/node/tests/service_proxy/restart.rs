@@ -47,6 +47,7 @@ fn a_restart_without_changes_writes_nothing_and_loses_nothing() {
         let stays = world.ask(From::Pod(&client), TO).expect("an answer").server;
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&done);
             scope.spawn(|| {
                 world.at(From::Pod(&client), || {
                     while !done.load(Ordering::Relaxed) {
@@ -66,7 +67,6 @@ fn a_restart_without_changes_writes_nothing_and_loses_nothing() {
             // Taking the table over is one commit; nothing else is different.
             assert_eq!(generation() - before, 1);
             second.send(Event::Synced);
-            done.store(true, Ordering::Relaxed);
         });
     });
 }
@@ -137,6 +137,7 @@ fn kill_9_loses_nothing() {
         eventually("the child is at work", || world.directory.join("ready").exists());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&done);
             scope.spawn(|| {
                 world.at(From::Pod(&client), || {
                     while !done.load(Ordering::Relaxed) {
@@ -157,7 +158,6 @@ fn kill_9_loses_nothing() {
                 world.ask(From::Pod(&client), TO).expect("an answer").server,
                 six.ip
             );
-            done.store(true, Ordering::Relaxed);
         });
     });
 }
@@ -179,6 +179,7 @@ fn rules_of_another_version_are_replaced_in_one_step() {
         settle(&first);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = StopAtEnd(&done);
             scope.spawn(|| {
                 world.at(From::Pod(&client), || {
                     while !done.load(Ordering::Relaxed) {
@@ -193,7 +194,6 @@ fn rules_of_another_version_are_replaced_in_one_step() {
                 five.ip
             );
             drop(second);
-            done.store(true, Ordering::Relaxed);
         });
     });
 }
