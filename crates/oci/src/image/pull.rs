@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use oci_client::Reference;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
@@ -132,17 +133,20 @@ impl Fetch<'_> {
         let scratch = self.store.scratch();
         let directory = tempfile::tempdir_in(&scratch).map_err(Error::io("make directory in", &scratch))?;
         let directory = directory.path();
-        let downloads = missing.iter().enumerate().map(|(index, descriptor)| {
+        let mut all: Vec<BoxFuture<'_, Result<PathBuf>>> = Vec::with_capacity(missing.len());
+        for (index, descriptor) in missing.iter().enumerate() {
             let (received, path) = (received.clone(), directory.join(index.to_string()));
-            async move {
+            let download = async move {
                 let arrived = |count: u64| {
                     let received = received.fetch_add(count, Ordering::Relaxed) + count;
                     progress(PullProgress { received, total });
                 };
                 self.download(descriptor, &path, arrived).await.map(|()| path)
-            }
-        });
-        let mut downloads = futures::stream::iter(downloads).buffered(CONCURRENT);
+            };
+            // Boxed: the compiler cannot see that a stream of borrowing futures may move between threads.
+            all.push(download.boxed());
+        }
+        let mut downloads = futures::stream::iter(all).buffered(CONCURRENT);
         let mut next = present;
         while let Some(path) = downloads.try_next().await? {
             let store = self.store.clone();
@@ -164,7 +168,7 @@ impl Fetch<'_> {
         &self,
         descriptor: &OciDescriptor,
         path: &PathBuf,
-        arrived: impl Fn(u64),
+        arrived: impl Fn(u64) + Send,
     ) -> Result<()> {
         sha256_digits(&descriptor.digest)?;
         let failed = |error: OciDistributionError| failure(self.reference, error);
