@@ -231,3 +231,6 @@ fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'st
         Err(source) => Err(TlsError::Pem { what, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;
