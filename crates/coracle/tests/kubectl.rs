@@ -151,7 +151,7 @@ fn get_in_every_form() -> Result<()> {
     let described = cluster.kubectl(&["describe", "pods"])?;
     for line in [
         "Container image \"coracle.local/busybox:1.0\" already present on machine",
-        "Started container web",
+        "Container started",
         "QoS Class:",
     ] {
         assert!(described.contains(line), "{line} in\n{described}");
