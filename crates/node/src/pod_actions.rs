@@ -1,6 +1,6 @@
 //! Executes the actions that a pod's worker decided. Upstream: `kuberuntime.SyncPod` and what it calls.
 
-use crate::container_config::{self, IMAGE_ANNOTATION};
+use crate::container_config;
 use crate::kubelet::{Kubelet, describe};
 use crate::pod_worker::Message;
 use crate::volumes::{self, Tokens};
@@ -9,7 +9,7 @@ use coracle_oci::{Error, Exit};
 use coracle_pods::container::{Role, find};
 use coracle_pods::{Action, ExitedContainer, Observation, PodEvent, StartFailure};
 use coracle_reconcile::EventType;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::json;
 use std::net::IpAddr;
@@ -279,7 +279,6 @@ async fn start_container(
         Ok(spec) => spec,
         Err(message) => return failed(StartFailure::Config, message),
     };
-    debug_assert!(spec.annotations.contains_key(IMAGE_ANNOTATION));
     if let Err(error) = kubelet.runtime.create_container(&context.uid, spec).await {
         return failed(StartFailure::Create, describe(&error));
     }
@@ -424,9 +423,7 @@ pub async fn ended(
 
 /// The runtime's clock reading; one out of range counts as now.
 pub fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::try_from(time)
-        .and_then(|t| t.checked_add(SignedDuration::ZERO))
-        .unwrap_or_else(|_| Timestamp::now())
+    Timestamp::try_from(time).unwrap_or_else(|_| Timestamp::now())
 }
 
 #[cfg(test)]

@@ -82,6 +82,11 @@ impl PodTask {
         }
     }
 
+    /// The node does not take the pod: it fails at once.
+    pub fn reject(&mut self, reason: &str, message: &str) {
+        self.worker.reject(reason, message, Timestamp::now());
+    }
+
     /// Runs until nothing of the pod is left.
     pub async fn run(mut self) {
         loop {

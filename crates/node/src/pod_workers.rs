@@ -100,13 +100,33 @@ impl PodWorkers {
             return self.tell(&uid, Message::Updated(pod));
         }
         let adopted = self.left.take(&self.kubelet, &uid);
+        let began = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
+        let full = adopted.is_none() && !began && self.is_full();
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let task = PodTask::new(self.kubelet.clone(), pod, adopted, outbox.clone(), inbox);
+        let mut task = PodTask::new(self.kubelet.clone(), pod, adopted, outbox.clone(), inbox);
+        if full {
+            let max = self.kubelet.config.max_pods;
+            let message = format!(
+                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {max}, capacity: {max}"
+            );
+            task.reject("OutOfpods", &message);
+        }
         self.outboxes.insert(uid.clone(), outbox);
         self.tasks.spawn(async move {
             task.run().await;
             uid
         });
+    }
+
+    /// Whether the node has as many pods as it takes. Those that have ended do not count.
+    fn is_full(&self) -> bool {
+        let ended = |phase: Option<&str>| matches!(phase, Some("Succeeded" | "Failed"));
+        let views = self.kubelet.views.list();
+        let ended = views
+            .iter()
+            .filter(|view| ended(view.status.phase.as_deref()))
+            .count();
+        self.outboxes.len().saturating_sub(ended) >= self.kubelet.config.max_pods as usize
     }
 
     fn deleted(&mut self, key: &Key) {

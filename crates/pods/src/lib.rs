@@ -4,13 +4,16 @@
 //! [`PodWorker`] is the state of one pod. The rest are functions of the pod object: [`env`], [`dns`], [`etc_hosts`],
 //! [`hostname`], [`qos`].
 
+mod adoption;
 pub mod back_off;
 pub mod container;
 pub mod dns;
 pub mod env;
 pub mod etc_hosts;
 pub mod hostname;
+mod init_containers;
 mod observation;
+mod outcomes;
 mod plan;
 mod pod_worker;
 pub mod prober;

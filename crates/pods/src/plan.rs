@@ -2,6 +2,7 @@
 
 use crate::back_off::go_seconds;
 use crate::container::{ContainerRecord, Image, Once, Role, State, Waiting, find};
+use crate::init_containers::Progress;
 use crate::pod_worker::{PodWorker, Sandbox, SetUp};
 use crate::prober::{ProbeKind, ProbeWorker};
 use crate::restart_policy::{restarts_after_probe_failure, should_restart};
@@ -219,7 +220,7 @@ impl PodWorker {
         main.all(|i| self.containers[i].exited().is_some() && !self.wants_start(spec, i))
     }
 
-    fn wants_start(&self, spec: &PodSpec, index: usize) -> bool {
+    pub(crate) fn wants_start(&self, spec: &PodSpec, index: usize) -> bool {
         let record = &self.containers[index];
         match &record.state {
             State::Absent => true,
@@ -446,51 +447,6 @@ impl PodWorker {
                 }
             }
         }
-    }
-}
-
-/// How far the init containers are.
-pub(crate) enum Progress {
-    /// All have done their part.
-    Done,
-    /// Not yet; these are to be started.
-    Starts(Vec<usize>),
-    /// One failed for good.
-    Failed,
-}
-
-impl PodWorker {
-    /// Upstream: `computeInitContainerActions`, forwards, because records are never lost here. Sidecars that start
-    /// again do not hold up what comes after them.
-    fn init_progress(&self, spec: &PodSpec) -> Progress {
-        let mut starts = Vec::new();
-        let init: Vec<usize> = (0..self.containers.len())
-            .filter(|i| matches!(self.containers[*i].role, Role::Init | Role::Sidecar))
-            .collect();
-        for (position, index) in init.iter().copied().enumerate() {
-            let record = &self.containers[index];
-            if record.role == Role::Sidecar {
-                if !record.is_active() {
-                    starts.push(index);
-                }
-                let mut later = init[position + 1..].iter();
-                let first_time = later.all(|i| self.containers[*i].state == State::Absent);
-                if !record.is_started() && first_time {
-                    return Progress::Starts(starts);
-                }
-                continue;
-            }
-            match &record.state {
-                State::Exited(ended) if ended.exit_code == 0 => {}
-                State::Exited(_) if !self.wants_start(spec, index) => return Progress::Failed,
-                State::Absent | State::Exited(_) => {
-                    starts.push(index);
-                    return Progress::Starts(starts);
-                }
-                State::Starting { .. } | State::Running(_) => return Progress::Starts(starts),
-            }
-        }
-        Progress::Done
     }
 }
 
