@@ -14,7 +14,9 @@ pub mod fake_kernel;
 #[cfg(test)]
 mod fixtures;
 mod frontend;
+mod needs;
 mod service_port;
+mod slots;
 mod tables;
 mod topology;
 

@@ -2,16 +2,19 @@
 //!
 //! A change is made in two steps, because a packet reads one map after the other and a commit may come in between.
 //! [`Tables::change`] adds, replaces and redirects; what nothing refers to any more is left lying, and
-//! [`Tables::sweep`] deletes it once every packet that may have read the old state has passed ([`Tables::begin_grace`]). Lowering a count and
-//! deleting the slot behind it in one commit was measured to lose 10 of 60,000 connections; this way none.
+//! [`Tables::sweep`] deletes it once every packet that may have read the old state has passed
+//! ([`Tables::begin_grace`]). Lowering a count and deleting the slot behind it in one commit was measured to lose 10
+//! of 60,000 connections; this way none.
 
-use crate::class::{Class, Pick, Source};
-use crate::endpoint_slice::{self, Endpoint, EndpointsByPort};
+use crate::class::{Class, Pick};
+use crate::endpoint_slice;
 use crate::frontend::{
     Commit, Draft, Frontend, Grace, Key, LOCAL_SLOTS, Protocol, State, Target, Value, endpoint_ids,
 };
+use crate::needs::Needs;
 use crate::service_port::ServicePort;
-use crate::topology;
+use crate::slots::{change_ids, change_slots};
+
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -64,33 +67,6 @@ impl ServiceKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// What a frontend shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
-    class: Class,
-    inside: Option<Class>,
-    cluster: Vec<Target>,
-    local: Vec<Target>,
-    /// Endpoints that existing UDP flows may stay with, whatever the traffic policy.
-    serving: BTreeSet<Target>,
-}
-
-/// What one Service needs: its frontends, and the addresses in sets that several Services may share.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Needs {
-    frontends: BTreeMap<Frontend, Wanted>,
-    addresses: BTreeSet<Key>,
-    /// Addresses of endpoints in use that are not ending.
-    staying: BTreeSet<IpAddr>,
-}
-
-impl Needs {
-    fn roots(&self) -> impl Iterator<Item = Key> {
-        let frontends = self.frontends.keys().map(|frontend| Key::Service(*frontend));
-        frontends.chain(self.addresses.iter().copied())
     }
 }
 
@@ -394,105 +370,10 @@ impl Tables {
             let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
             let endpoints = endpoint_slice::collect(slices, ipv6, &self.config.node_name);
             for port in ports {
-                self.add_port(port, &endpoints, &mut needs);
+                needs.add_port(&self.config, port, &endpoints);
             }
         }
         needs
-    }
-
-    fn add_port(&self, port: &ServicePort, endpoints: &EndpointsByPort, needs: &mut Needs) {
-        let endpoints = endpoints
-            .get(&(port.name.clone(), port.protocol))
-            .map_or(&[][..], Vec::as_slice);
-        let usable = topology::categorize(
-            endpoints,
-            port,
-            &self.config.node_name,
-            self.config.zone.as_deref(),
-        );
-        let cluster = targets(&usable.cluster);
-        let local = targets(&usable.local);
-        let used = || usable.cluster.iter().chain(&usable.local);
-        needs.addresses.extend(
-            used()
-                .filter(|endpoint| endpoint.local)
-                .map(|endpoint| Key::Hairpin(endpoint.target.ip())),
-        );
-        let staying = used().filter(|endpoint| !endpoint.terminating);
-        needs.staying.extend(staying.map(|endpoint| endpoint.target.ip()));
-        let serving: BTreeSet<Target> = match port.protocol {
-            Protocol::Udp => {
-                let serving = endpoints
-                    .iter()
-                    .filter(|endpoint| endpoint.serving || endpoint.ready);
-                serving.map(|endpoint| endpoint.target).collect()
-            }
-            _ => BTreeSet::new(),
-        };
-        let frontend = |address, number| Frontend {
-            address,
-            protocol: port.protocol,
-            port: number,
-        };
-        let pick = |node_port, source, list: &[Target]| {
-            Class::Pick(Pick {
-                node_port,
-                source,
-                count: u16::try_from(list.len()).expect("lists are cut to the number of slots"),
-                sticky: port.sticky,
-            })
-        };
-
-        if !self.config.local_addresses.contains(&port.cluster_ip) {
-            needs.addresses.insert(Key::ClusterIp(port.cluster_ip));
-            let list = if port.internal_policy_local {
-                &local
-            } else {
-                &cluster
-            };
-            let class = match (usable.any, list.is_empty()) {
-                (false, _) => Class::Reject,
-                (true, true) => Class::Drop,
-                (true, false) => pick(false, Source::RewriteOutside, list),
-            };
-            let wanted = Wanted {
-                class,
-                inside: None,
-                cluster: list.clone(),
-                local: Vec::new(),
-                serving: serving.clone(),
-            };
-            needs
-                .frontends
-                .insert(frontend(port.cluster_ip, port.port), wanted);
-        }
-
-        let external = |node_port| {
-            let keep = usable.any && port.external_policy_local;
-            let class = match (usable.any, keep) {
-                (false, _) => Class::Reject,
-                (true, true) => pick(node_port, Source::Keep, &local),
-                (true, false) => pick(node_port, Source::Rewrite, &cluster),
-            };
-            Wanted {
-                class,
-                inside: keep.then(|| pick(node_port, Source::RewriteOutside, &cluster)),
-                cluster: cluster.clone(),
-                local: if keep { local.clone() } else { Vec::new() },
-                serving: serving.clone(),
-            }
-        };
-        for &address in &port.external_ips {
-            if !self.config.local_addresses.contains(&address) {
-                needs
-                    .frontends
-                    .insert(frontend(address, port.port), external(false));
-            }
-        }
-        if let Some(node_port) = port.node_port {
-            let frontend = Frontend::node_port(port.cluster_ip.is_ipv6(), port.protocol, node_port);
-            needs.frontends.insert(frontend, external(true));
-        }
     }
 }
 
@@ -510,83 +391,6 @@ fn root(key: &Key) -> Key {
 
 fn is_sticky(class: Class) -> bool {
     matches!(class, Class::Pick(Pick { sticky: Some(_), .. }))
-}
-
-/// Addresses in order, at most as many as there are slots.
-fn targets(endpoints: &[&Endpoint]) -> Vec<Target> {
-    let targets = endpoints.iter().map(|endpoint| endpoint.target);
-    targets.take(usize::from(LOCAL_SLOTS) - 1).collect()
-}
-
-/// Puts a list into the slots that begin at `first`. An endpoint that has a slot keeps it; the others take the place
-/// of those that went, then the slots behind.
-fn change_slots(
-    draft: &mut Draft,
-    frontend: Frontend,
-    first: u16,
-    list: &[Target],
-    ids: &BTreeMap<Target, u32>,
-    commit: &mut Commit,
-) {
-    let last = first + (LOCAL_SLOTS - 1);
-    let old: BTreeMap<u16, Target> = draft
-        .range(Key::Slot(frontend, first), Key::Slot(frontend, last))
-        .filter_map(|entry| match entry {
-            (Key::Slot(_, slot), Value::Target(target)) => Some((slot, target)),
-            _ => None,
-        })
-        .collect();
-    let slots = first..first + u16::try_from(list.len()).expect("lists are cut to the number of slots");
-    let mut waiting: BTreeSet<Target> = list.iter().copied().collect();
-    let kept: BTreeSet<u16> = slots
-        .clone()
-        .filter(|slot| old.get(slot).is_some_and(|target| waiting.remove(target)))
-        .collect();
-    let mut waiting = waiting.into_iter();
-    for slot in slots.clone() {
-        let target = if kept.contains(&slot) {
-            old.get(&slot).copied()
-        } else {
-            waiting.next()
-        };
-        draft.set(Key::Slot(frontend, slot), target.map(Value::Target), commit);
-        let id = target.and_then(|target| ids.get(&target)).copied();
-        draft.set(Key::SlotId(frontend, slot), id.map(Value::Id), commit);
-    }
-    let behind = |from: Key, to: Key, draft: &Draft| -> Vec<Key> {
-        let keys = draft.range(from, to).map(|(key, _)| key);
-        keys.collect()
-    };
-    let end = slots.end;
-    for key in behind(Key::Slot(frontend, end), Key::Slot(frontend, last), draft)
-        .into_iter()
-        .chain(behind(
-            Key::SlotId(frontend, end),
-            Key::SlotId(frontend, last),
-            draft,
-        ))
-    {
-        draft.set(key, None, commit);
-    }
-}
-
-/// Makes the endpoints of a sticky frontend known by their ids.
-fn change_ids(draft: &mut Draft, frontend: Frontend, ids: &BTreeMap<Target, u32>, commit: &mut Commit) {
-    let by_id: BTreeMap<u32, Target> = ids.iter().map(|(target, id)| (*id, *target)).collect();
-    let old: Vec<Key> = draft
-        .range(Key::Endpoint(frontend, 0), Key::Endpoint(frontend, u32::MAX))
-        .map(|(key, _)| key)
-        .collect();
-    for key in old {
-        if let Key::Endpoint(_, id) = key
-            && !by_id.contains_key(&id)
-        {
-            draft.set(key, None, commit);
-        }
-    }
-    for (id, target) in by_id {
-        draft.set(Key::Endpoint(frontend, id), Some(Value::Target(target)), commit);
-    }
 }
 
 #[cfg(test)]
