@@ -16,6 +16,7 @@ pub mod replica_set;
 pub mod replication_controller;
 pub mod root_ca_publisher;
 pub mod service_account;
+pub mod stateful_set;
 pub mod taint_eviction;
 
 mod controller_history;
@@ -62,6 +63,7 @@ pub fn all(config: &Config) -> Vec<Spec> {
         endpoint_slice_mirroring::spec(),
         deployment::spec(),
         daemon_set::spec(),
+        stateful_set::spec(),
         replica_set::spec(),
         replication_controller::spec(),
         service_account::spec(),
