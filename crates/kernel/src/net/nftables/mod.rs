@@ -44,7 +44,6 @@ pub(crate) const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 const NEW_GENERATION: u16 = SUBSYSTEM | 15;
@@ -131,27 +130,6 @@ impl Nftables {
             Err(error) if error.is(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Names of the chains of a table.
-    pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>> {
-        const TABLE: u16 = 1;
-        const NAME: u16 = 3;
-        self.retry_dump(&format!("list the chains of table {table}"), |what, socket| {
-            let mut messages = Messages::new();
-            messages.message(GET_CHAIN, REQUEST | DUMP, &family.header(), |_| ());
-            let mut chains = Vec::new();
-            socket.dump(what, &messages, |kind, payload| {
-                let attributes = Attributes(payload.get(4..).unwrap_or_default());
-                if kind == NEW_CHAIN
-                    && attributes.string(TABLE) == Some(table)
-                    && let Some(name) = attributes.string(NAME)
-                {
-                    chains.push(name.to_owned());
-                }
-            })?;
-            Ok(chains)
-        })
     }
 
     /// The elements of a set or map, in no order: 100,000 take about 190 ms.

@@ -7,12 +7,16 @@
 //! A packet's priority is the scratch register between two lookups; it is reset before the packet leaves. The mark
 //! 0x4000 asks for its source to be rewritten, as in upstream's proxies.
 
-use coracle_dataplane::{Class, Config, LOCAL_SLOTS, Pick, Source};
+mod class_chain;
+mod parts;
+
+use coracle_dataplane::{Class, Config, Pick, Source};
 use coracle_kernel::net::nftables::{
     Batch, Comparison, CtKey, DataType, Direction, Expression, Family, Fib, Field, Hook, HookKind, MetaKey,
-    Nat, PayloadBase, Priority, Reject, Set, SetUpdate, SetValue, Verdict,
+    Priority, Reject, Set, SetValue, Verdict,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use parts::{and_xor, set_mark};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub(super) const TABLE: &str = "coracle";
@@ -41,7 +45,6 @@ const NUMBER: DataType<'_> = DataType(&[Field::Priority]);
 const ZERO: [u8; 4] = [0; 4];
 const ALL: [u8; 4] = [0xff; 4];
 const MASQUERADE_MARK: [u8; 4] = 0x4000_u32.to_ne_bytes();
-const ALL_BUT_MARK: [u8; 4] = (!0x4000_u32).to_ne_bytes();
 /// `RTN_LOCAL`.
 const LOCAL_ADDRESS: [u8; 4] = 2_u32.to_ne_bytes();
 /// `IPS_DST_NAT`.
@@ -325,254 +328,5 @@ impl Rules {
             self.with_cidr(batch, "egress", self.destination(0), cidr, Verdict::Return);
         }
         self.rule(batch, "egress", vec![Expression::Masquerade]);
-    }
-
-    /// The chain of a class. Those of [`Class::Reject`] and [`Class::Drop`] are there from the start.
-    pub fn write_class(&self, class: Class, batch: &mut Batch) {
-        let Class::Pick(pick) = class else {
-            return;
-        };
-        let chain = class.to_string();
-        batch.add_chain(self.family, TABLE, &chain);
-        let mut first = 0;
-        match pick.source {
-            Source::Rewrite => self.jump(batch, &chain, "rewrite-source"),
-            Source::RewriteOutside => self.jump(batch, &chain, "rewrite-outside"),
-            Source::Keep => {
-                first = u32::from(LOCAL_SLOTS);
-                let inside = if pick.node_port {
-                    "to-node-port-inside"
-                } else {
-                    "to-inside"
-                };
-                for to in [
-                    Verdict::Jump("rewrite-source".into()),
-                    Verdict::Goto(inside.into()),
-                ] {
-                    self.rule(
-                        batch,
-                        &chain,
-                        vec![
-                            Expression::Fib(Fib::SourceType, 0),
-                            Expression::Compare(0, Comparison::Equal, &LOCAL_ADDRESS),
-                            Expression::Verdict(to),
-                        ],
-                    );
-                }
-                for cidr in &self.pod_cidrs {
-                    let to = Verdict::Goto(inside.into());
-                    self.with_cidr(batch, &chain, self.source(0), cidr, to);
-                }
-                if pick.count == 0 {
-                    self.rule(batch, &chain, vec![Expression::Verdict(Verdict::Drop)]);
-                    return;
-                }
-            }
-        }
-        if let Some(seconds) = pick.sticky {
-            // Twice: the endpoint that the client is stuck to may be gone.
-            self.write_sticky(batch, &chain, &pick, first, seconds);
-            self.write_sticky(batch, &chain, &pick, first, seconds);
-        }
-        let mut choose = self.frontend(pick.node_port, 0);
-        let next = self.frontend_registers();
-        choose.extend([
-            Expression::Random {
-                modulus: u32::from(pick.count),
-                offset: first,
-                to: next,
-            },
-            Expression::Lookup {
-                set: SLOTS,
-                key: 0,
-                to: Direction::Register(0),
-            },
-            self.dnat(),
-        ]);
-        self.rule(batch, &chain, choose);
-    }
-
-    /// A candidate by chance; it is remembered, unless one is remembered already, whose time begins anew; what is
-    /// remembered now is where the packet goes, if it is still there; else it is forgotten.
-    fn write_sticky(&self, batch: &mut Batch, chain: &str, pick: &Pick, first: u32, seconds: u32) {
-        let frontend = || self.frontend(pick.node_port, 0);
-        let next = self.frontend_registers();
-        let lookup = |set| Expression::Lookup {
-            set,
-            key: 0,
-            to: Direction::Register(0),
-        };
-        let client = || {
-            let mut client = frontend();
-            client.push(self.source(next));
-            client
-        };
-        let remember = |update, timeout| {
-            let mut rule = client();
-            let value = next + self.address_registers();
-            rule.push(Expression::Meta(MetaKey::Priority, value));
-            rule.push(Expression::Dynamic {
-                set: AFFINITY,
-                update,
-                key: 0,
-                value,
-                timeout,
-            });
-            rule
-        };
-
-        let mut candidate = frontend();
-        candidate.extend([
-            Expression::Random {
-                modulus: u32::from(pick.count),
-                offset: first,
-                to: next,
-            },
-            lookup(SLOT_IDS),
-            Expression::SetMeta(MetaKey::Priority, 0),
-        ]);
-        self.rule(batch, chain, candidate);
-
-        let milliseconds = u64::from(seconds) * 1000;
-        self.rule(
-            batch,
-            chain,
-            remember(SetUpdate::InsertOrRefresh, Some(milliseconds)),
-        );
-
-        let mut read_back = client();
-        read_back.extend([lookup(AFFINITY), Expression::SetMeta(MetaKey::Priority, 0)]);
-        self.rule(batch, chain, read_back);
-
-        let mut send = frontend();
-        send.extend([
-            Expression::Meta(MetaKey::Priority, next),
-            lookup(ENDPOINTS),
-            self.dnat(),
-        ]);
-        self.rule(batch, chain, send);
-
-        self.rule(batch, chain, remember(SetUpdate::Delete, None));
-    }
-
-    fn rule(&self, batch: &mut Batch, chain: &str, expressions: Vec<Expression<'_>>) {
-        batch.add_rule(self.family, TABLE, chain, &expressions);
-    }
-
-    fn jump(&self, batch: &mut Batch, chain: &str, to: &str) {
-        self.rule(batch, chain, vec![Expression::Verdict(Verdict::Jump(to.into()))]);
-    }
-
-    /// A rule for packets whose address, loaded into register 0, is in a network.
-    fn with_cidr(
-        &self,
-        batch: &mut Batch,
-        chain: &str,
-        load: Expression<'_>,
-        cidr: &IpNet,
-        verdict: Verdict,
-    ) {
-        let (network, mask) = match cidr {
-            IpNet::V4(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
-            IpNet::V6(net) => (net.network().octets().to_vec(), net.netmask().octets().to_vec()),
-        };
-        let zero = vec![0; mask.len()];
-        let mut rule = vec![
-            load,
-            Expression::Bitwise {
-                register: 0,
-                mask: &mask,
-                xor: &zero,
-            },
-            Expression::Compare(0, Comparison::Equal, &network),
-        ];
-        rule.push(Expression::Verdict(verdict));
-        self.rule(batch, chain, rule);
-    }
-
-    /// How many registers an address takes.
-    fn address_registers(&self) -> u32 {
-        match self.family {
-            Family::Ip => 1,
-            Family::Ip6 => 4,
-        }
-    }
-
-    /// How many registers a frontend takes.
-    fn frontend_registers(&self) -> u32 {
-        self.address_registers() + 2
-    }
-
-    fn source(&self, to: u32) -> Expression<'static> {
-        self.address(12, 8, to)
-    }
-
-    fn destination(&self, to: u32) -> Expression<'static> {
-        self.address(16, 24, to)
-    }
-
-    fn address(&self, ipv4_offset: u32, ipv6_offset: u32, to: u32) -> Expression<'static> {
-        let (offset, length) = match self.family {
-            Family::Ip => (ipv4_offset, 4),
-            Family::Ip6 => (ipv6_offset, 16),
-        };
-        Expression::Payload {
-            base: PayloadBase::Network,
-            offset,
-            length,
-            to,
-        }
-    }
-
-    /// Loads the frontend that a packet goes to. A NodePort's address is cleared: it is the same on every address.
-    fn frontend(&self, node_port: bool, at: u32) -> Vec<Expression<'static>> {
-        const DESTINATION_PORT_OFFSET: u32 = 2;
-        let mut load = vec![self.destination(at)];
-        if node_port {
-            let clear = match self.family {
-                Family::Ip => &[0; 4][..],
-                Family::Ip6 => &[0; 16][..],
-            };
-            load.push(Expression::Bitwise {
-                register: at,
-                mask: clear,
-                xor: clear,
-            });
-        }
-        let protocol = at + self.address_registers();
-        load.push(Expression::Meta(MetaKey::L4Protocol, protocol));
-        load.push(Expression::Payload {
-            base: PayloadBase::Transport,
-            offset: DESTINATION_PORT_OFFSET,
-            length: 2,
-            to: protocol + 1,
-        });
-        load
-    }
-
-    /// To the endpoint in register 0 and behind it.
-    fn dnat(&self) -> Expression<'static> {
-        Expression::Nat {
-            kind: Nat::Destination,
-            address: 0,
-            port: self.address_registers(),
-        }
-    }
-}
-
-fn set_mark() -> Vec<Expression<'static>> {
-    vec![
-        Expression::Meta(MetaKey::Mark, 0),
-        and_xor(&ALL_BUT_MARK, &MASQUERADE_MARK),
-        Expression::SetMeta(MetaKey::Mark, 0),
-    ]
-}
-
-/// Of register 0.
-fn and_xor<'a>(mask: &'a [u8; 4], xor: &'a [u8; 4]) -> Expression<'a> {
-    Expression::Bitwise {
-        register: 0,
-        mask,
-        xor,
     }
 }

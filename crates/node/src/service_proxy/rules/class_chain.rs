@@ -1,0 +1,137 @@
+//! The chain of a class: from a frontend to one of its endpoints.
+
+use super::{AFFINITY, ENDPOINTS, LOCAL_ADDRESS, Rules, SLOT_IDS, SLOTS, TABLE};
+use coracle_dataplane::{Class, LOCAL_SLOTS, Pick, Source};
+use coracle_kernel::net::nftables::{
+    Batch, Comparison, Direction, Expression, Fib, MetaKey, SetUpdate, Verdict,
+};
+
+impl Rules {
+    /// The chain of a class. Those of [`Class::Reject`] and [`Class::Drop`] are there from the start.
+    pub fn write_class(&self, class: Class, batch: &mut Batch) {
+        let Class::Pick(pick) = class else {
+            return;
+        };
+        let chain = class.to_string();
+        batch.add_chain(self.family, TABLE, &chain);
+        let mut first = 0;
+        match pick.source {
+            Source::Rewrite => self.jump(batch, &chain, "rewrite-source"),
+            Source::RewriteOutside => self.jump(batch, &chain, "rewrite-outside"),
+            Source::Keep => {
+                first = u32::from(LOCAL_SLOTS);
+                let inside = if pick.node_port {
+                    "to-node-port-inside"
+                } else {
+                    "to-inside"
+                };
+                for to in [
+                    Verdict::Jump("rewrite-source".into()),
+                    Verdict::Goto(inside.into()),
+                ] {
+                    self.rule(
+                        batch,
+                        &chain,
+                        vec![
+                            Expression::Fib(Fib::SourceType, 0),
+                            Expression::Compare(0, Comparison::Equal, &LOCAL_ADDRESS),
+                            Expression::Verdict(to),
+                        ],
+                    );
+                }
+                for cidr in &self.pod_cidrs {
+                    let to = Verdict::Goto(inside.into());
+                    self.with_cidr(batch, &chain, self.source(0), cidr, to);
+                }
+                if pick.count == 0 {
+                    self.rule(batch, &chain, vec![Expression::Verdict(Verdict::Drop)]);
+                    return;
+                }
+            }
+        }
+        if let Some(seconds) = pick.sticky {
+            // Twice: the endpoint that the client is stuck to may be gone.
+            self.write_sticky(batch, &chain, &pick, first, seconds);
+            self.write_sticky(batch, &chain, &pick, first, seconds);
+        }
+        let mut choose = self.frontend(pick.node_port, 0);
+        let next = self.frontend_registers();
+        choose.extend([
+            Expression::Random {
+                modulus: u32::from(pick.count),
+                offset: first,
+                to: next,
+            },
+            Expression::Lookup {
+                set: SLOTS,
+                key: 0,
+                to: Direction::Register(0),
+            },
+            self.dnat(),
+        ]);
+        self.rule(batch, &chain, choose);
+    }
+
+    /// A candidate by chance; it is remembered, unless one is remembered already, whose time begins anew; what is
+    /// remembered now is where the packet goes, if it is still there; else it is forgotten.
+    fn write_sticky(&self, batch: &mut Batch, chain: &str, pick: &Pick, first: u32, seconds: u32) {
+        let frontend = || self.frontend(pick.node_port, 0);
+        let next = self.frontend_registers();
+        let lookup = |set| Expression::Lookup {
+            set,
+            key: 0,
+            to: Direction::Register(0),
+        };
+        let client = || {
+            let mut client = frontend();
+            client.push(self.source(next));
+            client
+        };
+        let remember = |update, timeout| {
+            let mut rule = client();
+            let value = next + self.address_registers();
+            rule.push(Expression::Meta(MetaKey::Priority, value));
+            rule.push(Expression::Dynamic {
+                set: AFFINITY,
+                update,
+                key: 0,
+                value,
+                timeout,
+            });
+            rule
+        };
+
+        let mut candidate = frontend();
+        candidate.extend([
+            Expression::Random {
+                modulus: u32::from(pick.count),
+                offset: first,
+                to: next,
+            },
+            lookup(SLOT_IDS),
+            Expression::SetMeta(MetaKey::Priority, 0),
+        ]);
+        self.rule(batch, chain, candidate);
+
+        let milliseconds = u64::from(seconds) * 1000;
+        self.rule(
+            batch,
+            chain,
+            remember(SetUpdate::InsertOrRefresh, Some(milliseconds)),
+        );
+
+        let mut read_back = client();
+        read_back.extend([lookup(AFFINITY), Expression::SetMeta(MetaKey::Priority, 0)]);
+        self.rule(batch, chain, read_back);
+
+        let mut send = frontend();
+        send.extend([
+            Expression::Meta(MetaKey::Priority, next),
+            lookup(ENDPOINTS),
+            self.dnat(),
+        ]);
+        self.rule(batch, chain, send);
+
+        self.rule(batch, chain, remember(SetUpdate::Delete, None));
+    }
+}
