@@ -31,6 +31,9 @@ pub async fn ensure(
         let found = tokio::task::spawn_blocking(move || images.resolve(&wanted)).await;
         match found {
             Ok(Ok(Some(image))) => {
+                if kubelet.used_images.lock().insert(image.id.clone()) {
+                    kubelet.images_changed.notify_one();
+                }
                 let message = format!(
                     "Container image {reference:?} already present on machine and can be accessed by the pod"
                 );

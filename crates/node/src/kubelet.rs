@@ -13,6 +13,8 @@ use coracle_oci::{ImageStore, Runtime};
 use coracle_pods::Settings;
 use coracle_pods::dns::{ClusterDns, ResolvConf};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -47,8 +49,10 @@ pub struct Kubelet {
     pub resources: Resources,
     /// Constants of pod workers.
     pub settings: Arc<Settings>,
-    /// Told when an image came or went.
+    /// Told when an image was pulled, or turns out to have been loaded by somebody else.
     pub images_changed: Notify,
+    /// Images that containers were started from.
+    pub used_images: Mutex<HashSet<String>>,
 }
 
 impl Kubelet {

@@ -61,6 +61,7 @@ pub async fn run(config: NodeConfig, parts: Parts, ready: impl FnOnce() + Send) 
         resources: node_status::Resources::measure(&config.data_dir, config.max_pods),
         settings: Arc::new(settings),
         images_changed: Notify::new(),
+        used_images: parking_lot::Mutex::default(),
         client: parts.client,
         runtime: parts.runtime,
         images: parts.images,

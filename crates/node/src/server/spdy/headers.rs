@@ -201,17 +201,30 @@ mod tests {
         );
     }
 
-    /// What moby/spdystream writes first for `streamType: error`: made with Go's zlib writer.
+    /// Two blocks of one connection, compressed by zlib itself.
     #[test]
-    fn a_foreign_block_is_read() {
-        let mut encoder = Encoder::new().expect("an encoder");
-        let block = encoder
-            .encode(&vec![("streamtype".into(), "error".into())])
-            .expect("encoded");
+    fn foreign_blocks_are_read() {
+        let bytes = |hex: &str| -> Vec<u8> {
+            let digits = hex.as_bytes().chunks(2);
+            digits
+                .map(|d| u8::from_str_radix(std::str::from_utf8(d).expect("ascii"), 16).expect("hex"))
+                .collect()
+        };
+        let first = bytes("78f9e3c6a7c202e50e703a2b294a4dcc851625aca9a0808614cb45e01c6061606100000000ffff");
+        let second = bytes("02a54f0ca5a05227118b4ace22488467823202a301000000ffff");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut decoder = Decoder::new();
         assert_eq!(
-            block[..6][2..],
-            [0xe3, 0xc6, 0xa7, 0xc2],
-            "the stream names its dictionary"
+            decoder.decode(&first).expect("decoded"),
+            [pair("streamtype", "error"), pair("port", "8080")]
+        );
+        assert_eq!(
+            decoder.decode(&second).expect("decoded"),
+            [
+                pair("streamtype", "data"),
+                pair("port", "8080"),
+                pair("requestid", "0")
+            ]
         );
     }
 
