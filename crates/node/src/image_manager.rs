@@ -32,7 +32,7 @@ pub async fn ensure(
         match found {
             Ok(Ok(Some(image))) => {
                 if kubelet.used_images.lock().insert(image.id.clone()) {
-                    kubelet.images_changed.notify_one();
+                    kubelet.report_wanted.notify_one();
                 }
                 let message = format!(
                     "Container image {reference:?} already present on machine and can be accessed by the pod"
@@ -59,7 +59,7 @@ pub async fn ensure(
     let began = Instant::now();
     match pull(kubelet, pod, &reference).await {
         Ok(image) => {
-            kubelet.images_changed.notify_one();
+            kubelet.report_wanted.notify_one();
             let took = go_duration(began.elapsed());
             let size = image.size;
             Observation::ImageReady {

@@ -49,8 +49,9 @@ pub struct Kubelet {
     pub resources: Resources,
     /// Constants of pod workers.
     pub settings: Arc<Settings>,
-    /// Told when an image was pulled, or turns out to have been loaded by somebody else.
-    pub images_changed: Notify,
+    /// Told when the status of the node should be reported anew: an image was pulled, or turns out to have been loaded
+    /// by somebody else, or the Node object may be gone.
+    pub report_wanted: Notify,
     /// Images that containers were started from.
     pub used_images: Mutex<HashSet<String>>,
 }

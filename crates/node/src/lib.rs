@@ -35,7 +35,8 @@ pub use node_status::pod_cidr;
 
 use kubelet::Kubelet;
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Runs the node until dropped; the containers run on. `ready` is called when the Node object is Ready and the pods
 /// of the node are known.
@@ -60,7 +61,7 @@ pub async fn run(config: NodeConfig, parts: Parts, ready: impl FnOnce() + Send) 
         log_watch: log_watch::LogWatch::new().map_err(NodeError::Inotify)?,
         resources: node_status::Resources::measure(&config.data_dir, config.max_pods),
         settings: Arc::new(settings),
-        images_changed: Notify::new(),
+        report_wanted: Notify::new(),
         used_images: parking_lot::Mutex::default(),
         client: parts.client,
         runtime: parts.runtime,
@@ -73,11 +74,19 @@ pub async fn run(config: NodeConfig, parts: Parts, ready: impl FnOnce() + Send) 
     let registered = async {
         let node = node_status::register(&kubelet, port).await;
         tracing::info!(node = kubelet.config.name, "node registered");
-        let uid = node.metadata.uid.clone().unwrap_or_default();
-        let lease = node_status::run_lease(kubelet.client.clone(), kubelet.config.name.clone(), uid);
-        let status = node_status::run(kubelet.clone(), port, node);
+        let (uid_sender, uid) = watch::channel(node.metadata.uid.clone().unwrap_or_default());
+        let (client, name, told) = (
+            kubelet.client.clone(),
+            kubelet.config.name.clone(),
+            kubelet.clone(),
+        );
+        let lease = node_status::run_lease(client, name, uid, move || told.report_wanted.notify_one());
+        let status = node_status::run(kubelet.clone(), port, node, uid_sender);
         let pods = pod_workers::run(kubelet.clone(), changed, ready);
-        let _ = tokio::join!(tokio::spawn(lease), status, pods);
+        // A task of its own, ended with the rest.
+        let mut heartbeat = JoinSet::new();
+        heartbeat.spawn(lease);
+        tokio::join!(heartbeat.join_next(), status, pods);
     };
     // Each runs until the whole is dropped.
     tokio::join!(

@@ -7,26 +7,38 @@ use coracle_reconcile::{Key, PatchType};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 const NAMESPACE: &str = "kube-node-lease";
 const RENEW: Duration = Duration::from_secs(10);
 const DURATION_SECONDS: i32 = 40;
 
-/// Renews until dropped. `node_uid` makes the Lease go with the Node object.
-pub async fn run(client: Client, node: String, node_uid: String) {
+/// Renews until dropped. `node_uid` makes the Lease go with the Node object; `recreated` is told when the Lease had to
+/// be made anew, for then the Node object may be gone as well.
+pub async fn run(client: Client, node: String, node_uid: watch::Receiver<String>, recreated: impl Fn()) {
     let mut ticks = tokio::time::interval(RENEW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = renew(&client, &node, &node_uid).await {
-            let error = error.describe();
-            tracing::warn!(error, "lease not renewed");
+        let uid = node_uid.borrow().clone();
+        match renew(&client, &node, &uid).await {
+            Ok(Renewed::AsBefore) => {}
+            Ok(Renewed::Anew) => recreated(),
+            Err(error) => {
+                let error = error.describe();
+                tracing::warn!(error, "lease not renewed");
+            }
         }
     }
 }
 
-async fn renew(client: &Client, node: &str, node_uid: &str) -> Result<(), ClientError> {
+enum Renewed {
+    AsBefore,
+    Anew,
+}
+
+async fn renew(client: &Client, node: &str, node_uid: &str) -> Result<Renewed, ClientError> {
     let leases = GroupVersionResource::new("coordination.k8s.io", "v1", "leases");
     let key = Key::new(NAMESPACE, node);
     let spec = json!({
@@ -38,9 +50,12 @@ async fn renew(client: &Client, node: &str, node_uid: &str) -> Result<(), Client
     match client.patch(&leases, &key, "", PatchType::Merge, &patch).await {
         Err(error) if error.is_not_found() => {
             let object = lease(node, node_uid, spec);
-            client.create(&leases, NAMESPACE, &object).await.map(|_| ())
+            client
+                .create(&leases, NAMESPACE, &object)
+                .await
+                .map(|_| Renewed::Anew)
         }
-        other => other.map(|_| ()),
+        other => other.map(|_| Renewed::AsBefore),
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeAddress};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 const REPORT: Duration = Duration::from_secs(300);
 /// How many images the status names, as upstream.
@@ -77,8 +78,8 @@ fn decode(node: Value) -> Result<Node, ClientError> {
     })
 }
 
-/// Reports until dropped.
-pub async fn run(kubelet: Arc<Kubelet>, port: u16, mut node: Node) {
+/// Reports until dropped; registers again if the Node object was deleted. `uid` is told whose the Lease is.
+pub async fn run(kubelet: Arc<Kubelet>, port: u16, mut node: Node, uid: watch::Sender<String>) {
     let regarding = regarding(&node);
     let event = |reason: &str, message: &str| {
         kubelet
@@ -94,15 +95,19 @@ pub async fn run(kubelet: Arc<Kubelet>, port: u16, mut node: Node) {
         // Cancel-safe: a notification that is not waited for is kept.
         tokio::select! {
             () = tokio::time::sleep(REPORT) => {}
-            () = kubelet.images_changed.notified() => {}
+            () = kubelet.report_wanted.notified() => {}
         }
         match report(&kubelet, port, Some(&node)).await {
             Ok(reported) => node = reported,
+            Err(error) if error.is_not_found() => {
+                node = register(&kubelet, port).await;
+                uid.send_replace(node.metadata.uid.clone().unwrap_or_default());
+            }
             Err(error) => {
                 let error = error.describe();
                 tracing::warn!(error, "node status not reported");
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                kubelet.images_changed.notify_one();
+                kubelet.report_wanted.notify_one();
             }
         }
     }
