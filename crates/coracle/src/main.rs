@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let cli = Cli::parse();
+    start_log();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,9 +53,17 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
         Command::Up(args) => runtime()?.block_on(commands::up::run(args)),
         Command::Down(args) => runtime()?.block_on(cluster::teardown::run(&args.cluster, args.delete)),
-        Command::Demo(args) => runtime()?.block_on(demo::run(args)),
+        Command::Demo(args) => demo::run(args),
         Command::Status(config) => commands::status::run(&config),
     }
+}
+
+/// Warnings and errors go to standard error; `RUST_LOG` says otherwise.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -91,7 +91,7 @@ spec:
         r#"{"spec":{"clusterIP":"10.96.0.77"}}"#,
     ])?;
     assert!(
-        !done.ok && done.stderr.contains("field is immutable"),
+        !done.ok && done.stderr.contains("may not change once set"),
         "{}",
         done.stderr
     );

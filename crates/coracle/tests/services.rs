@@ -42,7 +42,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: nobody}}
-spec: {{selector: {{app: nobody}}, ports: [{{port: 80}}, {{name: u, port: 80, protocol: UDP}}]}}
+spec: {{selector: {{app: nobody}}, ports: [{{name: t, port: 80}}, {{name: u, port: 80, protocol: UDP}}]}}
 ---
 apiVersion: v1
 kind: Pod

@@ -1,15 +1,20 @@
 //! One GET, and the answer as `curl -i` shows it.
 
 use anyhow::{Context, Result, bail};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Status line, headers and body of `GET path`.
+/// How long after a refusal the next attempt comes.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Status line, headers and body of `GET path`. While the connection is refused it tries again, as
+/// `curl --retry-connrefused` does: a Service refuses until its first endpoint is there.
 pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
     timeout(PATIENCE, fetch(address, path))
         .await
@@ -18,7 +23,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 async fn fetch(address: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = loop {
+        match TcpStream::connect(address).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => sleep(RETRY).await,
+            connected => break connected?,
+        }
+    };
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
         .await?;

@@ -25,25 +25,30 @@ use tokio::time::timeout;
 
 /// How long the Pods may take, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long blocking work, such as unpacking an image, may hold up the end.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Runs the demonstration. Whatever comes of it, nothing of a temporary cluster is left.
-pub async fn run(args: DemoArgs) -> Result<()> {
-    let directory = tempfile::Builder::new()
-        .prefix("coracle-demo-")
-        .tempdir()
-        .context("no temporary directory")?;
+pub fn run(args: DemoArgs) -> Result<()> {
+    let directory =
+        tempfile::Builder::new().prefix("coracle-demo-").tempdir().context("no temporary directory")?;
     let config = in_directory(args.cluster, directory.path());
-    line(&format!("Starting a cluster in {}", config.data_dir.display()));
-    let mut cluster = Cluster::start(config.clone()).await?;
-    let shown = show(&cluster).await;
-    let stayed = match &shown {
-        Ok(()) if !args.exit => stay(&mut cluster).await,
-        _ => Ok(()),
-    };
-    cluster.stop().await;
+    let runtime = crate::runtime()?;
+    let shown = runtime.block_on(demonstrate(config.clone(), args.exit));
+    // Only when no task is left does the kernel give the cluster's rules to somebody else.
+    runtime.shutdown_timeout(STOP);
     line("Taking the cluster down");
-    let gone = teardown::run(&config, true).await;
-    shown.and(stayed).and(gone)
+    let gone = crate::runtime()?.block_on(teardown::run(&config, true));
+    shown.and(gone)
+}
+
+async fn demonstrate(config: ClusterConfig, exit: bool) -> Result<()> {
+    line(&format!("Starting a cluster in {}", config.data_dir.display()));
+    let mut cluster = Cluster::start(config).await?;
+    let shown = show(&cluster).await;
+    let stayed = if shown.is_ok() && !exit { stay(&mut cluster).await } else { Ok(()) };
+    cluster.stop().await;
+    shown.and(stayed)
 }
 
 /// The directories that were not given are temporary.
@@ -80,6 +85,7 @@ async fn show(cluster: &Cluster) -> Result<()> {
     let stored = Timestamp::now();
     line("    service/go-demo-2-svc exposed");
     call(cluster.node_ip(), &service, "/").await?;
+    let answered = Timestamp::now();
 
     line("\nDatabase and API apart: the API finds its database by the name of a Service");
     create(client, "manifests/tutorial/go-demo-2-split.yml", manifests::SPLIT).await?;
@@ -93,6 +99,7 @@ async fn show(cluster: &Cluster) -> Result<()> {
 
     line("\nWhat happened when the Service go-demo-2-svc was created");
     let mut steps = cluster.timeline("default", "go-demo-2-svc");
+    steps.push((answered, "client: the first answer has come through the node port"));
     steps.push((stored, "API server: the Service is stored, with a ClusterIP and a node port"));
     steps.sort();
     for (at, what) in steps {

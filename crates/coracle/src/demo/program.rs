@@ -23,6 +23,7 @@ const DB_RETRY: Duration = Duration::from_millis(50);
 
 /// `demo-db`: answers `ping` with `pong HOSTNAME` on 27017 and shows a page on 28017.
 pub fn db() -> ExitCode {
+    end_at_sigterm();
     let hostname = hostname();
     let page = format!("demo-db on {hostname}\n");
     let (Some(lines), Some(http)) = (listen(DB_PORT), listen(DB_HTTP_PORT)) else {
@@ -47,6 +48,7 @@ pub fn db() -> ExitCode {
 
 /// `demo-api`: reaches its database, then answers `GET /demo/hello` and `GET /demo/db`.
 pub fn api() -> ExitCode {
+    end_at_sigterm();
     let db = std::env::var("DB").unwrap_or_else(|_| "localhost".to_owned());
     match first_ping(&db) {
         Ok(pong) => println!("database {db}: {pong}"),
@@ -71,6 +73,20 @@ pub fn api() -> ExitCode {
         })
     });
     ExitCode::SUCCESS
+}
+
+/// Ends the process at SIGTERM: the first process of a container has no default handler for it.
+fn end_at_sigterm() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                term.recv().await;
+                std::process::exit(0);
+            }
+        });
+    });
 }
 
 /// Waits for the database as database drivers do: the containers of a Pod start at the same time.
