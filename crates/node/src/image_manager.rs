@@ -71,10 +71,7 @@ pub async fn ensure(
             }
         }
         Err(error) => {
-            let message = format!(
-                "failed to pull and unpack image {reference:?}: {}",
-                describe(&error)
-            );
+            let message = describe(&error);
             let event = format!("Failed to pull image {reference:?}: {message}");
             match error {
                 Error::InvalidReference { .. } => failed_to_inspect(&name, &reference, &error),
