@@ -90,6 +90,19 @@ pub(crate) static NAME_AGE: TableSpec = TableSpec {
     cells: |object, now| vec![object.name().into(), age(object, now)],
 };
 
+/// The table of `…/scale`, whatever is scaled.
+pub static SCALE: TableSpec = TableSpec {
+    columns: &[NAME, integer("Desired"), integer("Available"), AGE],
+    cells: |scale, now| {
+        vec![
+            scale.name().into(),
+            scale.sub("spec").int("replicas").unwrap_or_default().into(),
+            scale.sub("status").int("replicas").unwrap_or_default().into(),
+            age(scale, now),
+        ]
+    },
+};
+
 fn creation(object: &Value) -> Option<&str> {
     object.str_at(&["metadata", "creationTimestamp"])
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::config::{ClusterConfig, DEFAULT_DATA_DIR};
+use crate::config::{ClusterConfig, DEFAULT_DATA_DIR, directory};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -121,6 +121,6 @@ pub enum ImageCommand {
 #[derive(Args, Debug)]
 pub struct ImageStoreArgs {
     /// The cluster's directory
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR, value_parser = directory)]
     pub data_dir: PathBuf,
 }

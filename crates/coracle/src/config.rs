@@ -13,10 +13,10 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/coracle";
 #[derive(Args, Debug, Clone)]
 pub struct ClusterConfig {
     /// Where the cluster lives: store, certificates, images, pods
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR, value_parser = directory)]
     pub data_dir: PathBuf,
     /// Sockets, network namespaces and other things that a reboot ends
-    #[arg(long, value_name = "DIR", default_value = "/run/coracle")]
+    #[arg(long, value_name = "DIR", default_value = "/run/coracle", value_parser = directory)]
     pub run_dir: PathBuf,
     /// Kubeconfig to merge the context `coracle` into [default: $KUBECONFIG, else ~/.kube/config]
     #[arg(long, value_name = "FILE")]
@@ -122,6 +122,11 @@ impl ClusterConfig {
     }
 }
 
+/// A directory, absolute: parts of the cluster that run with another working directory are told of it.
+pub fn directory(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| format!("{text}: {error}"))
+}
+
 fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
     let parsed = text
         .split_once('-')
@@ -158,6 +163,13 @@ mod tests {
             "10.96.0.1"
         );
         assert_eq!(config.service_node_port_range, (30000, 32767));
+    }
+
+    #[test]
+    fn directories_are_absolute() {
+        let config = parse(&["--data-dir", "here", "--run-dir", "/there"]).expect("valid");
+        let here = std::env::current_dir().expect("a working directory").join("here");
+        assert_eq!((config.data_dir, config.run_dir), (here, "/there".into()));
     }
 
     #[test]

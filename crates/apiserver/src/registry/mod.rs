@@ -117,7 +117,14 @@ impl Registry {
             ("", "patch") => self.patch(call, Part::Whole, body).await,
             ("", "delete") => {
                 let options = delete_options(call, body)?;
-                Ok((StatusCode::OK, self.delete(call, &options).await?))
+                let content = self.delete(call, &options).await?;
+                // Only who asked for a cascade in the old way is told by the code that it has yet to happen.
+                let cascade = options.raw["orphanDependents"] == false;
+                let code = match content {
+                    Content::Stored(_) | Content::Unstored(_) if cascade => StatusCode::ACCEPTED,
+                    _ => StatusCode::OK,
+                };
+                Ok((code, content))
             }
             ("", "deletecollection") => {
                 let list = ListOptions::parse(&call.uri, false)?;

@@ -11,7 +11,7 @@ use crate::table::{self, Include};
 use bytes::Bytes;
 use coracle_api::resources::ApiResource;
 use coracle_api::strategy::Strategy;
-use coracle_api::table::TableSpec;
+use coracle_api::table::{SCALE, TableSpec};
 use coracle_meta::Status;
 use coracle_meta::object::ObjectExt;
 use coracle_store::Object;
@@ -35,8 +35,10 @@ pub(crate) enum Content {
     List(List),
     /// No object.
     Status(Box<Status>),
-    /// An object of another kind, such as a `Scale`, in its final form.
-    Other(Value),
+    /// A `Scale`, in its final form.
+    Scale(Value),
+    /// Several objects that are made on request and not stored.
+    Made(Vec<Value>),
 }
 
 /// Several objects at one revision.
@@ -49,6 +51,20 @@ pub(crate) struct List {
     pub continue_token: Option<String>,
     /// How many objects are left, where that is known.
     pub remaining: Option<usize>,
+}
+
+impl List {
+    /// The members of its metadata.
+    fn metadata(&self) -> String {
+        let mut out = format!("\"resourceVersion\":\"{}\"", self.revision);
+        if let Some(token) = &self.continue_token {
+            out += &format!(",\"continue\":\"{token}\"");
+        }
+        if let Some(remaining) = self.remaining {
+            out += &format!(",\"remainingItemCount\":{remaining}");
+        }
+        out
+    }
 }
 
 /// Writes objects of one resource in one form.
@@ -76,11 +92,15 @@ impl Renderer {
     }
 
     /// The response to a call.
-    pub fn respond(self, code: StatusCode, content: Content) -> Response<Body> {
+    pub fn respond(mut self, code: StatusCode, content: Content) -> Response<Body> {
         let bytes: Bytes = match content {
             Content::List(list) => return self.list(list),
             Content::Status(status) => return self.encoded(code, &*status),
-            Content::Other(value) => return self.encoded(code, &value),
+            Content::Scale(scale) => {
+                self.table = &SCALE;
+                self.one(&scale).into()
+            }
+            Content::Made(objects) => self.made(&objects).into(),
             Content::Stored(object) if self.is_verbatim() => object.bytes().clone(),
             Content::Stored(object) => self.one(&parse(&object)).into(),
             Content::Unstored(value) | Content::Removed(value) => self.one(&value).into(),
@@ -112,6 +132,25 @@ impl Renderer {
     fn one(&self, stored: &Value) -> Vec<u8> {
         let mut out = Vec::new();
         self.push(stored, &self.whole(stored), true, &mut out);
+        out
+    }
+
+    fn made(&self, objects: &[Value]) -> Vec<u8> {
+        let mut out = self.list_head("");
+        for (n, object) in objects.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            let whole = object.to_string().into_bytes();
+            match self.media.form {
+                Form::Object => out.extend_from_slice(&whole),
+                Form::Metadata => table::push_partial(&whole, &mut out),
+                Form::Table => {
+                    table::push_row(self.table, object, &whole, self.include, self.now, &mut out);
+                }
+            }
+        }
+        out.extend_from_slice(b"]}");
         out
     }
 
@@ -184,7 +223,8 @@ impl Renderer {
         }
     }
 
-    fn list_head(&self, list: &List) -> Vec<u8> {
+    /// How a list with this metadata begins.
+    fn list_head(&self, metadata: &str) -> Vec<u8> {
         let mut out = match self.media.form {
             Form::Object => format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",",
@@ -197,14 +237,7 @@ impl Renderer {
             }
             Form::Table => TABLE.to_vec(),
         };
-        out.extend_from_slice(format!("\"metadata\":{{\"resourceVersion\":\"{}\"", list.revision).as_bytes());
-        if let Some(token) = &list.continue_token {
-            out.extend_from_slice(format!(",\"continue\":\"{token}\"").as_bytes());
-        }
-        if let Some(remaining) = list.remaining {
-            out.extend_from_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
-        }
-        out.extend_from_slice(b"},");
+        out.extend_from_slice(format!("\"metadata\":{{{metadata}}},").as_bytes());
         if self.media.form == Form::Table {
             table::push_columns(self.table, &mut out);
             out.extend_from_slice(b",\"rows\":[");
@@ -239,7 +272,7 @@ impl Renderer {
 
     /// The JSON of a list, piece by piece.
     fn list_chunks(self, list: List) -> impl Iterator<Item = Bytes> + Send + 'static {
-        let mut buffer = self.list_head(&list);
+        let mut buffer = self.list_head(&list.metadata());
         let mut objects = list.objects.into_iter();
         let mut first = true;
         let mut done = false;

@@ -22,7 +22,7 @@ impl Registry {
     ) -> Result<(StatusCode, Content), Status> {
         if verb == "get" {
             let object = super::object::parse(&*self.find(call)?);
-            return Ok((StatusCode::OK, Content::Other(scale_of(call.resource, &object))));
+            return Ok((StatusCode::OK, Content::Scale(scale_of(call.resource, &object))));
         }
         let options = call.write_options()?;
         let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
@@ -56,7 +56,7 @@ impl Registry {
             Content::Unstored(object) | Content::Removed(object) => object,
             other => return Ok((StatusCode::OK, other)),
         };
-        Ok((StatusCode::OK, Content::Other(scale_of(call.resource, &object))))
+        Ok((StatusCode::OK, Content::Scale(scale_of(call.resource, &object))))
     }
 }
 

@@ -32,11 +32,15 @@ impl Selection {
         supported.push("metadata.namespace");
         if let Some(field) = fields.unsupported(&supported) {
             let (group_version, kind) = (call.resource.api_version(), call.resource.kind);
-            return Err(Status::bad_request(match known.is_empty() {
-                true => format!(
+            return Err(Status::bad_request(match kind {
+                _ if known.is_empty() => format!(
                     "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
                 ),
-                false => format!("field label not supported: {field}; kind {group_version}, Kind={kind}"),
+                "Job" => format!("field label {field:?} not supported for Job"),
+                "ResourceSlice" => {
+                    format!("field label not supported for {group_version}, Kind={kind}: {field}")
+                }
+                _ => format!("field label not supported: {field}"),
             }));
         }
         let namespace = match call.namespace() {

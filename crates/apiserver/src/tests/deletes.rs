@@ -147,3 +147,27 @@ async fn namespaces_go_when_they_are_empty() {
     server.put(&format!("{path}/finalize"), finalized).await.ok();
     assert_eq!(server.get(path).await.code, 404);
 }
+
+#[tokio::test]
+async fn a_cascade_asked_for_in_the_old_way_is_accepted() {
+    let server = server();
+    for (options, code) in [
+        (json!({ "orphanDependents": false }), 202),
+        (json!({ "propagationPolicy": "Foreground" }), 200),
+    ] {
+        let mut object = config_map("kept");
+        object["metadata"]["finalizers"] = json!(["example.com/keep"]);
+        server.post(CONFIG_MAPS, object).await.ok();
+        let path = format!("{CONFIG_MAPS}/kept");
+        assert_eq!(server.call(Method::DELETE, &path, options).await.code, code);
+        server
+            .patch(
+                &path,
+                "merge-patch",
+                json!({ "metadata": { "finalizers": null } }),
+            )
+            .await
+            .ok();
+        assert_eq!(server.get(&path).await.code, 404);
+    }
+}

@@ -207,3 +207,22 @@ async fn events_expire() {
     server.0.stop();
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn tables_of_what_is_not_stored() {
+    let server = server();
+    let components = server.table("/api/v1/componentstatuses").await;
+    assert_eq!(
+        components[0],
+        [
+            json!("controller-manager"),
+            json!("Healthy"),
+            json!("ok"),
+            json!("")
+        ]
+    );
+    assert_eq!(components.len(), 3);
+    server.post(REPLICA_SETS, replica_set("web")).await.ok();
+    let scale = server.table(&format!("{REPLICA_SETS}/web/scale")).await;
+    assert_eq!(scale[0][..3], [json!("web"), json!(2), json!(0)]);
+}

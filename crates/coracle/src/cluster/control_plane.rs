@@ -79,9 +79,9 @@ impl ControlPlane {
 
     /// A client under an identity of its own, without a network in between.
     pub fn client(&self, user: UserInfo) -> Client {
-        let agent = user.name.clone();
+        let agent = user_agent(&user.name);
         let transport = InProcess { server: self.server.clone(), user: with_authenticated(user) };
-        Client::new(Arc::new(transport)).with_user_agent(&agent)
+        Client::new(Arc::new(transport)).with_user_agent(agent)
     }
 
     /// Serves TLS on the listeners, each until the future that it is given ends.
@@ -160,6 +160,19 @@ pub fn admin(name: &str) -> UserInfo {
 pub fn controller(name: &str) -> UserInfo {
     let user = format!("system:serviceaccount:kube-system:{name}");
     UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
+}
+
+/// Upstream's program that has this identity: its name is who manages the fields that are written.
+fn user_agent(name: &str) -> &'static str {
+    if name == "system:kube-scheduler" {
+        "kube-scheduler"
+    } else if name.starts_with("system:node:") {
+        "kubelet"
+    } else if name == "system:kube-controller-manager" || name.starts_with("system:serviceaccount:kube-system:") {
+        "kube-controller-manager"
+    } else {
+        "coracle"
+    }
 }
 
 fn with_authenticated(mut user: UserInfo) -> UserInfo {

@@ -26,8 +26,5 @@ pub(crate) fn get(call: &Call) -> Result<Content, Status> {
 
 /// All components.
 pub(crate) fn list() -> Content {
-    let items: Vec<Value> = COMPONENTS.iter().map(|name| status(name)).collect();
-    Content::Other(
-        json!({ "apiVersion": "v1", "kind": "ComponentStatusList", "metadata": {}, "items": items }),
-    )
+    Content::Made(COMPONENTS.iter().map(|name| status(name)).collect())
 }
