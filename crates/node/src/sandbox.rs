@@ -30,6 +30,12 @@ pub async fn create(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) -> Result<Vec<IpAddr
         Ok::<_, String>((network, ips))
     });
     let (network, ips) = prepared.await.map_err(|error| describe(&error))??;
+    // What is left of a sandbox that was lost, or whose creation failed, has the same name.
+    kubelet
+        .runtime
+        .remove_pod(&uid)
+        .await
+        .map_err(|error| describe(&error))?;
     let text = |s: &Option<String>| s.clone().unwrap_or_default();
     let flag = |f: Option<bool>| f == Some(true);
     let request = PodSpec {

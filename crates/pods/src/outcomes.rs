@@ -267,21 +267,34 @@ impl PodWorker {
             self.removals.push(ended.id);
             return;
         };
-        let (restart, image_id) = match &record.state {
-            State::Running(running) if running.id == ended.id => {
-                (running.stop.is_some_and(|s| s.restart), running.image_id.clone())
+        let mut terminated = Terminated {
+            id: ended.id,
+            exit_code: ended.exit_code,
+            reason: ended.reason,
+            message: ended.message,
+            started_at: Some(ended.started_at),
+            finished_at: Some(ended.finished_at),
+            image_id: ended.image_id,
+        };
+        let restart = match &mut record.state {
+            State::Running(running) if running.id == terminated.id => {
+                terminated.image_id = running.image_id.clone();
+                running.stop.is_some_and(|s| s.restart)
+            }
+            // The loss of the sandbox was told before the end of its containers: now it is known how they ended. What
+            // was decided meanwhile stands.
+            State::Exited(known)
+            | State::Starting {
+                previous: Some(known),
+            } if known.id == terminated.id => {
+                if known.reason == UNKNOWN {
+                    *known = terminated;
+                }
+                return;
             }
             // An exit that the daemon missed, found while adopting.
-            State::Absent | State::Exited(_) if !ended.id.is_empty() => {
-                if record
-                    .exited()
-                    .is_some_and(|t| t.id == ended.id && t.reason != UNKNOWN)
-                {
-                    return;
-                }
-                (false, ended.image_id.clone())
-            }
-            _ => return,
+            State::Absent | State::Exited(_) => false,
+            State::Running(_) | State::Starting { .. } => return,
         };
         record.restart_count = record.restart_count.max(ended.attempt);
         record.ever_started = true;
@@ -290,22 +303,9 @@ impl PodWorker {
         record.cleared = false;
         record.retry_at = None;
         record.image = Image::Unknown;
-        if record
-            .waiting
-            .as_ref()
-            .is_some_and(|w| w.reason != "PostStartHookError")
-        {
-            record.waiting = None;
-        }
-        record.state = State::Exited(Terminated {
-            id: ended.id,
-            exit_code: ended.exit_code,
-            reason: ended.reason,
-            message: ended.message,
-            started_at: Some(ended.started_at),
-            finished_at: Some(ended.finished_at),
-            image_id,
-        });
+        // The failed hook is why it ended.
+        record.waiting = record.waiting.take().filter(|w| w.reason == "PostStartHookError");
+        record.state = State::Exited(terminated);
     }
 
     fn post_started(&mut self, container: &str, id: &str, result: Result<(), String>, now: Timestamp) {

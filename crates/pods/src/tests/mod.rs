@@ -33,6 +33,7 @@ stories!(
     configuration_error,
     adopted_after_a_daemon_restart,
     lost_sandbox,
+    lost_sandbox_before_its_containers,
     rebooted_node,
     post_start_hook_fails,
     pre_stop_and_sidecar_order,

@@ -250,6 +250,7 @@ fn observation(worker: &PodWorker, line: &str, now: Timestamp) -> Observation {
                 now,
             ))
         }
+        "late-exit" => Observation::Exited(ended(fields[1], fields[2], 0, fields[3], "", now)),
         "post-start" => Observation::PostStarted {
             container: name(),
             id: id(),
