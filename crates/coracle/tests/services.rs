@@ -91,7 +91,13 @@ fn get(cluster: &Cluster, url: &str, times: usize) -> Result<Vec<String>> {
         .collect())
 }
 
-/// A shell command that prints the address of a name. (A static busybox cannot use the C library's resolver.)
+/// A shell command that GETs `/` and prints the body's last line. (A static busybox's wget needs the C library's
+/// resolver, which is not there.)
+fn fetch(address: &str, port: u16) -> String {
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {address} {port} | tail -n 1")
+}
+
+/// A shell command that prints the address of a name.
 fn lookup(name: &str) -> String {
     format!("nslookup -type=a {name} | sed -n 's/^Address: //p' | tail -n 1")
 }
@@ -137,13 +143,9 @@ fn every_way_in_reaches_every_pod() -> Result<()> {
     // From a Pod: by the address that the cluster DNS gives for its name, the node port, and over UDP.
     let named = in_client(&cluster, &lookup("echo.default.svc.cluster.local"))?;
     assert_eq!(named.trim(), ip);
-    for url in [
-        format!("http://{ip}/"),
-        format!("http://{ip}:81/"),
-        format!("http://{NODE_IP}:30080/"),
-    ] {
-        let body = in_client(&cluster, &format!("wget -q -T 10 -O - {url}"))?;
-        assert!(body.starts_with("echo-"), "{url}: {body}");
+    for (address, port) in [(ip.as_str(), 80), (ip.as_str(), 81), (NODE_IP, 30080)] {
+        let body = in_client(&cluster, &fetch(address, port))?;
+        assert!(body.starts_with("echo-"), "{address}:{port}: {body}");
     }
     let udp = in_client(&cluster, &format!("echo hi | nc -u -w 3 {ip} 53"))?;
     assert!(udp.starts_with("echo-"), "{udp:?}");
@@ -168,7 +170,7 @@ fn without_endpoints_a_connection_is_refused_at_once() -> Result<()> {
         .output()?;
     // 7: could not connect; a timeout would be 28.
     assert_eq!(output.status.code(), Some(7), "{output:?}");
-    let refused = in_client(&cluster, &format!("wget -q -T 10 -O - http://{ip}/ 2>&1; true"))?;
+    let refused = in_client(&cluster, &format!("nc -w 10 {ip} 80 2>&1; true"))?;
     assert!(refused.contains("refused"), "{refused}");
     // Nobody waited for a timeout: SYN retries alone would take a second and more each.
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
@@ -193,18 +195,8 @@ fn a_pod_reaches_itself_through_its_service() -> Result<()> {
         ensure!(endpoints.split_whitespace().count() == 1, "{endpoints}");
         Ok(pods.trim().to_owned())
     })?;
-    let body = cluster.kubectl(&[
-        "exec",
-        &name,
-        "--",
-        "wget",
-        "-q",
-        "-T",
-        "10",
-        "-O",
-        "-",
-        &format!("http://{}/", cluster_ip(&cluster, "echo")?),
-    ])?;
+    let itself = fetch(&cluster_ip(&cluster, "echo")?, 80);
+    let body = cluster.kubectl(&["exec", &name, "--", "sh", "-c", &itself])?;
     assert_eq!(format!("pod/{}", body.trim()), name);
     Ok(())
 }
