@@ -24,8 +24,8 @@ spec:
       containers:
       - name: echo
         image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; nc -lk -u -p 5353 -e hostname & exec httpd -f -p 8080 -h /www']
-        ports: [{{name: web, containerPort: 8080}}, {{name: udp, containerPort: 5353, protocol: UDP}}]
+        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
+        ports: [{{name: web, containerPort: 8080}}]
         readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}
 ---
 apiVersion: v1
@@ -37,7 +37,23 @@ spec:
   ports:
   - {{name: web, port: 80, targetPort: web, nodePort: 30080}}
   - {{name: alt, port: 81, targetPort: 8080}}
-  - {{name: udp, port: 53, targetPort: udp, protocol: UDP}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: pong}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: pong}}}}
+  template:
+    metadata: {{labels: {{app: pong}}}}
+    spec: {{containers: [{{name: db, image: 'coracle.local/demo-db:1.0'}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: pong}}
+spec:
+  selector: {{app: pong}}
+  ports: [{{name: udp, port: 53, targetPort: 27017, protocol: UDP}}, {{name: tcp, port: 53, targetPort: 27017}}]
 ---
 apiVersion: v1
 kind: Service
@@ -57,11 +73,13 @@ spec:
 fn start() -> Result<Cluster> {
     let cluster = Cluster::start(BINARY)?;
     cluster.load_busybox()?;
+    cluster.load_demo_images()?;
     cluster.apply(&backends())?;
     cluster.kubectl(&[
         "wait",
         "--for=condition=Available",
         "deployment/echo",
+        "deployment/pong",
         "--timeout=60s",
     ])?;
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
@@ -147,8 +165,26 @@ fn every_way_in_reaches_every_pod() -> Result<()> {
         let body = in_client(&cluster, &fetch(address, port))?;
         assert!(body.starts_with("echo-"), "{address}:{port}: {body}");
     }
-    let udp = in_client(&cluster, &format!("echo hi | nc -u -w 3 {ip} 53"))?;
-    assert!(udp.starts_with("echo-"), "{udp:?}");
+    // UDP, from the host: each socket is a flow of its own and goes to one of the Pods.
+    let pong = cluster_ip(&cluster, "pong")?;
+    let script = format!(
+        "for n in $(seq 40); do exec 3<>/dev/udp/{pong}/53; echo ping >&3; timeout 5 head -n 1 <&3; exec 3>&-; done"
+    );
+    let output = cluster.network().on_node("bash").args(["-c", &script]).output()?;
+    let answers = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        answers
+            .lines()
+            .filter(|line| line.starts_with("pong pong-"))
+            .count(),
+        40,
+        "{output:?}"
+    );
+    assert_eq!(
+        answers.lines().collect::<std::collections::BTreeSet<_>>().len(),
+        2,
+        "{answers}"
+    );
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! cannot reach its database by the name in `DB`, so that running replicas prove that names and Services work.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const DB_TIMEOUT: Duration = Duration::from_secs(5);
 const DB_RETRY: Duration = Duration::from_millis(50);
 
-/// `demo-db`: answers `ping` with `pong HOSTNAME` on 27017 and shows a page on 28017.
+/// `demo-db`: answers `ping` with `pong HOSTNAME` on 27017, TCP and UDP, and shows a page on 28017.
 pub fn db() -> ExitCode {
     end_at_sigterm();
     let hostname = hostname();
@@ -30,6 +30,7 @@ pub fn db() -> ExitCode {
         return ExitCode::FAILURE;
     };
     println!("waiting for connections on port {DB_PORT}, page on port {DB_HTTP_PORT}");
+    answer_datagrams(&hostname);
     std::thread::spawn(move || serve(&http, move |stream| answer_http(stream, |_| (200, page.clone()))));
     serve(&lines, move |stream| {
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -73,6 +74,29 @@ pub fn api() -> ExitCode {
         })
     });
     ExitCode::SUCCESS
+}
+
+/// Answers each `ping` that comes over UDP.
+fn answer_datagrams(hostname: &str) {
+    let socket = match UdpSocket::bind(("0.0.0.0", DB_PORT)) {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!("cannot listen on UDP port {DB_PORT}: {error}");
+            return;
+        }
+    };
+    let pong = format!("pong {hostname}\n");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        // An error of one datagram says nothing about the next.
+        loop {
+            if let Ok((length, client)) = socket.recv_from(&mut buffer)
+                && buffer[..length].starts_with(b"ping")
+            {
+                let _ = socket.send_to(pong.as_bytes(), client);
+            }
+        }
+    });
 }
 
 /// Ends the process at SIGTERM: the first process of a container has no default handler for it.
