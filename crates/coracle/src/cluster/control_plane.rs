@@ -4,20 +4,18 @@
 use super::tls;
 use crate::certificates::{Authority, KeyPairPem, Leaf};
 use anyhow::{Context, Result, anyhow};
+use coracle_apiserver::admission;
 use coracle_apiserver::authn::{
     Anonymous, BearerTokens, BootstrapTokens, ClientCertificate, SelfSubjectReviews, ServiceAccountTokens,
     TokenReviews, TokenSource,
 };
 use coracle_apiserver::authz::access_review::AccessReviews;
-use coracle_apiserver::admission;
 use coracle_apiserver::authz::{NodeAuthorizer, Rbac};
 use coracle_apiserver::bootstrap::{self, ApiEndpoint};
 use coracle_apiserver::node_proxy::NodeProxy;
 use coracle_apiserver::registry::core::service::{IpChanges, PortRange, ServiceAllocator, ip_addresses};
 use coracle_apiserver::serviceaccounts::{Keys, TokenRequests};
-use coracle_apiserver::{
-    ApiServer, Authenticator, Authorizer, Config, Connection, Connector, UserInfo,
-};
+use coracle_apiserver::{ApiServer, Authenticator, Authorizer, Config, Connection, Connector, UserInfo};
 use coracle_client::{Client, Transport, TransportError};
 use coracle_meta::GroupResource;
 use futures::future::BoxFuture;
@@ -74,13 +72,21 @@ impl ControlPlane {
         for complaint in allocator.restore(&services) {
             tracing::warn!(complaint, "service allocation repaired");
         }
-        Ok(Self { server, store, port, ip_changes: Some(ip_changes) })
+        Ok(Self {
+            server,
+            store,
+            port,
+            ip_changes: Some(ip_changes),
+        })
     }
 
     /// A client under an identity of its own, without a network in between.
     pub fn client(&self, user: UserInfo) -> Client {
         let agent = user_agent(&user.name);
-        let transport = InProcess { server: self.server.clone(), user: with_authenticated(user) };
+        let transport = InProcess {
+            server: self.server.clone(),
+            user: with_authenticated(user),
+        };
         Client::new(Arc::new(transport)).with_user_agent(agent)
     }
 
@@ -98,18 +104,33 @@ impl ControlPlane {
                 addresses.push(address);
             }
         }
-        let mut names: Vec<String> =
-            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(String::from).into();
+        let mut names: Vec<String> = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "localhost",
+        ]
+        .map(String::from)
+        .into();
         names.push(format!("kubernetes.default.svc.{}", options.domain));
         names.push(options.node_name.to_owned());
-        let pair = authority.issue("kube-apiserver", &Leaf::Server { names: &names, addresses: &addresses })?;
+        let pair = authority.issue(
+            "kube-apiserver",
+            &Leaf::Server {
+                names: &names,
+                addresses: &addresses,
+            },
+        )?;
         let config = tls::server(&pair, &authority.certificate, tls::ClientCertificates::Welcome)?;
         listeners
             .into_iter()
             .map(|listener| {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                Ok(self.server.clone().serve(listener, config.clone(), std::future::pending()))
+                Ok(self
+                    .server
+                    .clone()
+                    .serve(listener, config.clone(), std::future::pending()))
             })
             .collect()
     }
@@ -123,14 +144,19 @@ impl ControlPlane {
         };
         let send = self.privileged();
         for group in bootstrap::objects(&endpoint) {
-            bootstrap::run(group, &send).await.context("cannot make the cluster's first objects")?;
+            bootstrap::run(group, &send)
+                .await
+                .context("cannot make the cluster's first objects")?;
         }
         Ok(())
     }
 
     /// Keeps the IPAddress objects in step with the allocator. To be taken once, after the bootstrap.
     pub fn keep_ip_addresses(&mut self) -> Result<impl Future<Output = ()> + Send + 'static + use<>> {
-        let changes = self.ip_changes.take().ok_or_else(|| anyhow!("IP addresses are kept already"))?;
+        let changes = self
+            .ip_changes
+            .take()
+            .ok_or_else(|| anyhow!("IP addresses are kept already"))?;
         let (reader, send) = (self.server.reader(), self.privileged());
         Ok(async move { ip_addresses::keep(changes, &*reader, send).await })
     }
@@ -159,7 +185,10 @@ pub fn admin(name: &str) -> UserInfo {
 /// The identity of a controller, as upstream's controller manager uses one service account a controller.
 pub fn controller(name: &str) -> UserInfo {
     let user = format!("system:serviceaccount:kube-system:{name}");
-    UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
+    UserInfo::new(
+        user,
+        &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+    )
 }
 
 /// Upstream's program that has this identity: its name is who manages the fields that are written.
@@ -168,7 +197,9 @@ fn user_agent(name: &str) -> &'static str {
         "kube-scheduler"
     } else if name.starts_with("system:node:") {
         "kubelet"
-    } else if name == "system:kube-controller-manager" || name.starts_with("system:serviceaccount:kube-system:") {
+    } else if name == "system:kube-controller-manager"
+        || name.starts_with("system:serviceaccount:kube-system:")
+    {
         "kube-controller-manager"
     } else {
         "coracle"
@@ -186,7 +217,11 @@ fn plugins(
     options: &Options,
     authority: &Authority,
     keys: Arc<Keys>,
-) -> Result<(Config, Arc<ServiceAllocator>, tokio::sync::mpsc::UnboundedReceiver<ip_addresses::IpChange>)> {
+) -> Result<(
+    Config,
+    Arc<ServiceAllocator>,
+    tokio::sync::mpsc::UnboundedReceiver<ip_addresses::IpChange>,
+)> {
     let issuer = issuer(options.domain);
     let audiences = vec![issuer.clone()];
     let tokens = || {
@@ -194,20 +229,32 @@ fn plugins(
         let sources: Vec<Box<dyn TokenSource>> = vec![Box::new(accounts), Box::new(BootstrapTokens)];
         BearerTokens::new(sources)
     };
-    let authenticators: Vec<Arc<dyn Authenticator>> =
-        vec![Arc::new(ClientCertificate), Arc::new(tokens()), Arc::new(Anonymous)];
+    let authenticators: Vec<Arc<dyn Authenticator>> = vec![
+        Arc::new(ClientCertificate),
+        Arc::new(tokens()),
+        Arc::new(Anonymous),
+    ];
     let rbac = Arc::new(Rbac::default());
     let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(NodeAuthorizer::default()), rbac.clone()];
 
     let (changes, ip_changes) = IpChanges::channel();
     let (first, last) = options.node_ports;
     let range = PortRange { first, last };
-    let allocator = Arc::new(ServiceAllocator::new(&[options.service_cidr.into()], range, changes));
+    let allocator = Arc::new(ServiceAllocator::new(
+        &[options.service_cidr.into()],
+        range,
+        changes,
+    ));
     let mut admission = admission::default_plugins(&authorizers, &rbac);
     admission.push(allocator.clone());
 
     let kubelet_client = authority
-        .issue("kube-apiserver-kubelet-client", &Leaf::Client { groups: &["system:masters"] })
+        .issue(
+            "kube-apiserver-kubelet-client",
+            &Leaf::Client {
+                groups: &["system:masters"],
+            },
+        )
         .context("cannot issue the API server's certificate for nodes")?;
     let mut connections = node_proxy(&kubelet_client, authority, &authorizers)?;
     let reviews: Arc<dyn Connector> = Arc::new(AccessReviews::new(authorizers.clone(), rbac));
@@ -217,14 +264,39 @@ fn plugins(
         "localsubjectaccessreviews",
         "selfsubjectrulesreviews",
     ] {
-        connections.push(Connection::new("authorization.k8s.io", resource, "", reviews.clone()));
+        connections.push(Connection::new(
+            "authorization.k8s.io",
+            resource,
+            "",
+            reviews.clone(),
+        ));
     }
-    let connect = |group, resource, subresource, connector| Connection::new(group, resource, subresource, connector);
-    connections.push(connect("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews::new(tokens()))));
-    connections.push(connect("authentication.k8s.io", "selfsubjectreviews", "", Arc::new(SelfSubjectReviews)));
+    let connect =
+        |group, resource, subresource, connector| Connection::new(group, resource, subresource, connector);
+    connections.push(connect(
+        "authentication.k8s.io",
+        "tokenreviews",
+        "",
+        Arc::new(TokenReviews::new(tokens())),
+    ));
+    connections.push(connect(
+        "authentication.k8s.io",
+        "selfsubjectreviews",
+        "",
+        Arc::new(SelfSubjectReviews),
+    ));
     let token_requests = Arc::new(TokenRequests::new(keys, issuer, audiences));
     connections.push(connect("", "serviceaccounts", "token", token_requests));
-    Ok((Config { authenticators, authorizers, admission, connections }, allocator, ip_changes))
+    Ok((
+        Config {
+            authenticators,
+            authorizers,
+            admission,
+            connections,
+        },
+        allocator,
+        ip_changes,
+    ))
 }
 
 fn node_proxy(
@@ -247,4 +319,3 @@ impl Transport for InProcess {
         Box::pin(async move { Ok(self.server.handle(self.user.clone(), request).await) })
     }
 }
-

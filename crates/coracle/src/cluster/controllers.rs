@@ -9,12 +9,7 @@ use coracle_client::{Client, driver, events, machine_driver};
 use jiff::Timestamp;
 
 /// Starts them.
-pub fn start(
-    config: &ClusterConfig,
-    authority: &Authority,
-    control_plane: &ControlPlane,
-    tasks: &mut Tasks,
-) {
+pub fn start(config: &ClusterConfig, authority: &Authority, control_plane: &ControlPlane, tasks: &mut Tasks) {
     let watcher = control_plane.client(control_plane::admin("system:kube-controller-manager"));
     super::metadata_controllers::start(control_plane, watcher.clone(), tasks);
     let (recorder, recording) = events::recorder(watcher.clone());
@@ -28,7 +23,12 @@ pub fn start(
     });
     let writers: std::collections::HashMap<&'static str, Client> = specs
         .iter()
-        .map(|spec| (spec.name, control_plane.client(control_plane::controller(spec.name))))
+        .map(|spec| {
+            (
+                spec.name,
+                control_plane.client(control_plane::controller(spec.name)),
+            )
+        })
         .collect();
     let fallback = watcher.clone();
     let clients = driver::Clients {
@@ -41,5 +41,8 @@ pub fn start(
     let (recorder, recording) = events::recorder(scheduler.clone());
     tasks.spawn("scheduler's event recorder", recording);
     let machine = coracle_scheduler::Scheduler::default();
-    tasks.spawn("scheduler", machine_driver::run(machine, scheduler.clone(), scheduler, recorder));
+    tasks.spawn(
+        "scheduler",
+        machine_driver::run(machine, scheduler.clone(), scheduler, recorder),
+    );
 }

@@ -15,8 +15,10 @@ pub fn start(control_plane: &ControlPlane, watcher: Client, tasks: &mut Tasks) {
     let resources = served.iter().map(|s| s.resource.clone()).collect();
     // Events are many, belong to nobody and expire by themselves.
     let collected = served.iter().filter(|s| s.kind != "Event").cloned().collect();
-    let machines: [Box<dyn MetadataMachine>; 2] =
-        [Box::new(GarbageCollector::new(collected)), Box::new(NamespaceController::new(served))];
+    let machines: [Box<dyn MetadataMachine>; 2] = [
+        Box::new(GarbageCollector::new(collected)),
+        Box::new(NamespaceController::new(served)),
+    ];
     let members = machines
         .into_iter()
         .map(|machine| {
@@ -24,7 +26,10 @@ pub fn start(control_plane: &ControlPlane, watcher: Client, tasks: &mut Tasks) {
             (machine, client)
         })
         .collect();
-    tasks.spawn("garbage collector and namespace controller", metadata_driver::run(members, watcher, resources));
+    tasks.spawn(
+        "garbage collector and namespace controller",
+        metadata_driver::run(members, watcher, resources),
+    );
 }
 
 /// Each kind of stored object, in the version in which it is stored.
@@ -34,6 +39,10 @@ fn served() -> Vec<Served> {
         .iter()
         .filter(|r| r.is_stored() && r.has_verb(Verb::List) && r.has_verb(Verb::Watch))
         .filter(|r| r.group == r.storage_group && seen.insert(r.storage()))
-        .map(|r| Served { resource: r.gvr(), kind: r.kind.to_owned(), namespaced: r.namespaced })
+        .map(|r| Served {
+            resource: r.gvr(),
+            kind: r.kind.to_owned(),
+            namespaced: r.namespaced,
+        })
         .collect()
 }

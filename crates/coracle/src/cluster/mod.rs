@@ -49,11 +49,18 @@ impl Cluster {
     /// Starts a cluster and returns when its node is Ready and its DNS answers.
     pub async fn start(config: ClusterConfig) -> Result<Self> {
         let mut progress = Progress::start();
-        let Preflight { node_ip, node_name, api, kubelet } = preflight::check(&config)?;
+        let Preflight {
+            node_ip,
+            node_name,
+            api,
+            kubelet,
+        } = preflight::check(&config)?;
         make_directory(&config.data_dir)?;
         let lock = preflight::lock(&config.data_dir)?;
         make_directory(&config.run_dir)?;
-        progress.done(&format!("this machine can run a cluster: node {node_name}, {node_ip}"));
+        progress.done(&format!(
+            "this machine can run a cluster: node {node_name}, {node_ip}"
+        ));
 
         let pki = config.data_dir.join("pki");
         let authority = Authority::load_or_create(&pki)?;
@@ -74,7 +81,9 @@ impl Cluster {
         let mut tasks = Tasks::default();
         let mut control_plane = ControlPlane::open(&options, &authority, config.secure_port)?;
         let servers = control_plane.serve(api, &authority, &options)?;
-        servers.into_iter().for_each(|server| tasks.spawn("API server", server));
+        servers
+            .into_iter()
+            .for_each(|server| tasks.spawn("API server", server));
         control_plane.bootstrap(&options, &authority).await?;
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
         progress.done(&format!("API server on port {}", config.secure_port));
@@ -83,8 +92,12 @@ impl Cluster {
         progress.done("controllers and scheduler");
 
         let node = (node_name.as_str(), node_ip);
-        let NodeParts { proxy, names, dns_synced, ready } =
-            node::start(&config, node, kubelet, &authority, &control_plane, &mut tasks).await?;
+        let NodeParts {
+            proxy,
+            names,
+            dns_synced,
+            ready,
+        } = node::start(&config, node, kubelet, &authority, &control_plane, &mut tasks).await?;
         progress.done("pod network, packet rules, containers");
         let client = control_plane.client(control_plane::admin("kubernetes-admin"));
         ready.await.context("the node ended")?;
@@ -93,7 +106,16 @@ impl Cluster {
         progress.done(&format!("cluster DNS on {}", config.dns_address()?));
         write_kubeconfig(&config, &authority)?;
         progress.ready(&format!("kubectl --context {} get nodes", kubeconfig::CONTEXT));
-        Ok(Self { config, node_ip, client, control_plane, proxy, names, tasks, _lock: lock })
+        Ok(Self {
+            config,
+            node_ip,
+            client,
+            control_plane,
+            proxy,
+            names,
+            tasks,
+            _lock: lock,
+        })
     }
 
     /// A client that may do everything.
@@ -113,13 +135,29 @@ impl Cluster {
 
     /// What the node has done for a Service so far, and when.
     pub fn timeline(&self, namespace: &str, name: &str) -> Vec<(Timestamp, &'static str)> {
-        let proxy = self.proxy.timeline().of(&ServiceKey::new(namespace, name)).unwrap_or_default();
+        let proxy = self
+            .proxy
+            .timeline()
+            .of(&ServiceKey::new(namespace, name))
+            .unwrap_or_default();
         let steps = [
-            (proxy.endpoints_seen, "endpoint controller: the EndpointSlice lists the Pods that the selector finds"),
-            (proxy.endpoints_programmed, "service proxy: the kernel forwards to one of these Pods, chosen at random"),
-            (self.names.of(&Key::new(namespace, name)), "cluster DNS: the Service's name has its record"),
+            (
+                proxy.endpoints_seen,
+                "endpoint controller: the EndpointSlice lists the Pods that the selector finds",
+            ),
+            (
+                proxy.endpoints_programmed,
+                "service proxy: the kernel forwards to one of these Pods, chosen at random",
+            ),
+            (
+                self.names.of(&Key::new(namespace, name)),
+                "cluster DNS: the Service's name has its record",
+            ),
         ];
-        steps.into_iter().filter_map(|(at, what)| Some((at?, what))).collect()
+        steps
+            .into_iter()
+            .filter_map(|(at, what)| Some((at?, what)))
+            .collect()
     }
 
     /// Waits for Ctrl-C or SIGTERM. The end of a part that must not end is an error.
@@ -144,14 +182,21 @@ impl Cluster {
 fn make_directory(path: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(path).with_context(|| format!("cannot create {}", path.display()))
+    builder
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))
 }
 
 fn write_kubeconfig(config: &ClusterConfig, authority: &Authority) -> Result<()> {
     let Some(file) = config.kubeconfig.clone().or_else(kubeconfig::default_path) else {
         bail!("no home directory for a kubeconfig: give --kubeconfig");
     };
-    let admin = authority.issue("kubernetes-admin", &Leaf::Client { groups: &["system:masters"] })?;
+    let admin = authority.issue(
+        "kubernetes-admin",
+        &Leaf::Client {
+            groups: &["system:masters"],
+        },
+    )?;
     let server = format!("https://127.0.0.1:{}", config.secure_port);
     kubeconfig::merge(&file, &server, &authority.certificate, &admin)
 }

@@ -61,16 +61,26 @@ pub async fn start(
     let names = Arc::new(cluster_dns::Timeline::default());
     tasks.spawn("cluster DNS", dns.run());
     let dns_client = control_plane.client(UserInfo::new("system:kube-dns", &["system:masters"]));
-    tasks.spawn("cluster DNS zone", cluster_dns::run(dns_client, zone, names.clone(), synced));
+    tasks.spawn(
+        "cluster DNS zone",
+        cluster_dns::run(dns_client, zone, names.clone(), synced),
+    );
     let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
     let following = proxy.clone();
-    tasks.spawn("service proxy", async move { service_proxy::follow(proxy_client, &following).await });
+    tasks.spawn("service proxy", async move {
+        service_proxy::follow(proxy_client, &following).await
+    });
 
     let images = store_in(&config.data_dir)?;
     let runtime = Runtime::open(runtime_config(config)?).await?;
     let addresses: [IpAddr; 1] = [ip.into()];
-    let pair = authority
-        .issue(&format!("system:node:{name}"), &Leaf::Server { names: &[name.to_owned()], addresses: &addresses })?;
+    let pair = authority.issue(
+        &format!("system:node:{name}"),
+        &Leaf::Server {
+            names: &[name.to_owned()],
+            addresses: &addresses,
+        },
+    )?;
     let node_config = NodeConfig {
         name: name.to_owned(),
         addresses: addresses.to_vec(),
@@ -82,8 +92,14 @@ pub async fn start(
         data_dir: config.data_dir.join("node"),
         max_pods: config.max_pods,
         drain: DRAIN,
-        pull: PullConfig { plain_http: config.insecure_registry.clone() },
-        tls: Arc::new(tls::server(&pair, &authority.certificate, tls::ClientCertificates::Required)?),
+        pull: PullConfig {
+            plain_http: config.insecure_registry.clone(),
+        },
+        tls: Arc::new(tls::server(
+            &pair,
+            &authority.certificate,
+            tls::ClientCertificates::Required,
+        )?),
     };
     listener.set_nonblocking(true)?;
     let parts = Parts {
@@ -99,12 +115,18 @@ pub async fn start(
         // Nobody may be waiting any more.
         let told = coracle_node::run(node_config, parts, || {
             let _ = now_ready.send(());
-        }).await;
+        })
+        .await;
         if let Err(error) = told {
             tracing::error!(error = &error as &dyn std::error::Error, "the node ended");
         }
     });
-    Ok(NodeParts { proxy, names, dns_synced, ready })
+    Ok(NodeParts {
+        proxy,
+        names,
+        dns_synced,
+        ready,
+    })
 }
 
 /// Ends every Pod of this node and takes its network out of the kernel.
@@ -161,7 +183,11 @@ fn runtime_config(config: &ClusterConfig) -> Result<RuntimeConfig> {
     Ok(RuntimeConfig {
         root: config.data_dir.join("containers"),
         images: store_in(&config.data_dir)?,
-        shim_command: vec![own.to_string_lossy().into_owned(), "internal".into(), "shim".into()],
+        shim_command: vec![
+            own.to_string_lossy().into_owned(),
+            "internal".into(),
+            "shim".into(),
+        ],
         oci_runtime: match config.oci_runtime.as_str() {
             "builtin" => OciRuntime::Builtin,
             path => OciRuntime::Binary(PathBuf::from(path)),

@@ -13,7 +13,9 @@ pub async fn run(config: &ClusterConfig, delete: bool) -> Result<()> {
         stop_daemon(config, pid)?;
     }
     if config.data_dir.exists() || config.run_dir.exists() {
-        node::tear_down(config).await.context("cannot take the node down")?;
+        node::tear_down(config)
+            .await
+            .context("cannot take the node down")?;
     }
     if config.run_dir.exists() {
         std::fs::remove_dir_all(&config.run_dir)
@@ -32,7 +34,11 @@ pub async fn run(config: &ClusterConfig, delete: bool) -> Result<()> {
 }
 
 fn stop_daemon(config: &ClusterConfig, pid: u32) -> Result<()> {
-    let status = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().context("cannot run kill")?;
+    let status = Command::new("kill")
+        .arg("-TERM")
+        .arg(pid.to_string())
+        .status()
+        .context("cannot run kill")?;
     if !status.success() {
         bail!("cannot stop the daemon (process {pid})");
     }

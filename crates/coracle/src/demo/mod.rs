@@ -30,8 +30,10 @@ const STOP: Duration = Duration::from_secs(10);
 
 /// Runs the demonstration. Whatever comes of it, nothing of a temporary cluster is left.
 pub fn run(args: DemoArgs) -> Result<()> {
-    let directory =
-        tempfile::Builder::new().prefix("coracle-demo-").tempdir().context("no temporary directory")?;
+    let directory = tempfile::Builder::new()
+        .prefix("coracle-demo-")
+        .tempdir()
+        .context("no temporary directory")?;
     let config = in_directory(args.cluster, directory.path());
     let runtime = crate::runtime()?;
     let shown = runtime.block_on(demonstrate(config.clone(), args.exit));
@@ -46,7 +48,11 @@ async fn demonstrate(config: ClusterConfig, exit: bool) -> Result<()> {
     line(&format!("Starting a cluster in {}", config.data_dir.display()));
     let mut cluster = Cluster::start(config).await?;
     let shown = show(&cluster).await;
-    let stayed = if shown.is_ok() && !exit { stay(&mut cluster).await } else { Ok(()) };
+    let stayed = if shown.is_ok() && !exit {
+        stay(&mut cluster).await
+    } else {
+        Ok(())
+    };
     cluster.stop().await;
     shown.and(stayed)
 }
@@ -99,8 +105,14 @@ async fn show(cluster: &Cluster) -> Result<()> {
 
     line("\nWhat happened when the Service go-demo-2-svc was created");
     let mut steps = cluster.timeline("default", "go-demo-2-svc");
-    steps.push((answered, "client: the first answer has come through the node port"));
-    steps.push((stored, "API server: the Service is stored, with a ClusterIP and a node port"));
+    steps.push((
+        answered,
+        "client: the first answer has come through the node port",
+    ));
+    steps.push((
+        stored,
+        "API server: the Service is stored, with a ClusterIP and a node port",
+    ));
     steps.sort();
     for (at, what) in steps {
         let after = Duration::try_from(at.duration_since(sent)).unwrap_or_default();
