@@ -54,18 +54,18 @@ pub async fn create(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) -> Result<Vec<IpAddr
     };
     match kubelet.runtime.start_pod(request).await {
         Ok(()) => Ok(ips),
-        Err(error) => {
-            let message = describe(&error);
-            let (node, uid) = (kubelet.clone(), pod.metadata.uid.clone().unwrap_or_default());
-            // The next try may find its address again.
-            let _ = tokio::task::spawn_blocking(move || node.network.detach(&uid)).await;
-            Err(message)
-        }
+        // The network stays for the next try; tearing down removes it.
+        Err(error) => Err(describe(&error)),
     }
 }
 
+/// A pod whose sandbox is made anew keeps its network and its address.
 fn attach(kubelet: &Kubelet, uid: &str) -> Result<(PathBuf, IpAddr), String> {
     let network = &kubelet.network;
+    let attached = network.list().map_err(|error| describe(&error))?;
+    if let Some(interface) = attached.into_iter().find(|i| i.pod_uid == uid) {
+        return Ok((interface.netns_path, interface.ip.into()));
+    }
     let ip = network.allocate().map_err(|error| describe(&error))?;
     match network.attach(uid, ip) {
         Ok(interface) => Ok((interface.netns_path, interface.ip.into())),
