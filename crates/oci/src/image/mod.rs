@@ -136,6 +136,11 @@ impl ImageStore {
         Ok(store)
     }
 
+    /// The directory of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Loads a docker-archive, an OCI layout archive (either may be compressed) or an OCI layout directory and
     /// returns the references it brought; of an image without a name the id. Blocks; call it from a blocking thread.
     pub fn load_archive(&self, path: &Path) -> Result<Vec<String>> {

@@ -104,6 +104,16 @@ pub(crate) fn wanted(change: &Capabilities, privileged: bool) -> Result<Capabili
     Ok(set)
 }
 
+/// What this node has of a set.
+pub(crate) fn available(set: CapabilitySet) -> CapabilitySet {
+    let each = (0..NAMES.len()).map(|number| CapabilitySet::from_bits_retain(1 << number));
+    // A kernel that does not know a capability says so.
+    each.filter(|one| {
+        set.contains(*one) && rustix::thread::capability_is_in_bounding_set(*one).unwrap_or(false)
+    })
+    .collect()
+}
+
 fn parse(name: &str) -> Result<CapabilitySet, String> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);

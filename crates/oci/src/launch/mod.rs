@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use crate::shim::protocol;
 use crate::spec::{ContainerSpec, ExecSpec, PodSpec};
 
-pub(crate) use capabilities::{names as capability_names, wanted as wanted_capabilities};
+pub(crate) use capabilities::{
+    available as available_capabilities, names as capability_names, wanted as wanted_capabilities,
+};
 pub(crate) use devices::{allowed as allowed_devices, host_devices, stat as device_stat};
 pub(crate) use process::{environment, identify};
 pub(crate) use rootfs::{MASKED_PATHS, READ_ONLY_PATHS};

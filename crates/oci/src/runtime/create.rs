@@ -48,6 +48,7 @@ impl Runtime {
     fn make_container(&self, pod: &Pod, record: &ContainerRecord) -> Result<()> {
         let spec = &record.spec;
         let directory = pod.directory.container(&spec.id);
+        self.inner.config.images.hold(&spec.id, &spec.layers)?;
         for part in ["upper", "work", "rootfs"] {
             let path = directory.0.join(part);
             fs::create_dir_all(&path).map_err(Error::io("make", path))?;
@@ -62,7 +63,6 @@ impl Runtime {
             make().map_err(Error::io("make", &path))?;
         }
         record::write(&directory.record(), record).map_err(Error::io("write", directory.record()))?;
-        self.inner.config.images.hold(&spec.id, &spec.layers)?;
         let devices = launch::allowed_devices(spec).map_err(Error::io("look up devices of", &spec.id))?;
         make_group(&pod.group.child(&spec.id), &spec.resources, Some(&devices))
     }

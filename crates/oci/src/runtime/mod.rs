@@ -10,6 +10,7 @@ mod session;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -108,10 +109,10 @@ impl Runtime {
         }
         let uid = spec.uid.clone();
         let pod = self.new_pod(spec);
-        if let Some(present) = self.inner.pods.lock().insert(uid.clone(), pod.clone()) {
-            self.inner.pods.lock().insert(uid.clone(), present);
-            return Err(Error::AlreadyExists(format!("pod {uid}")));
-        }
+        match self.inner.pods.lock().entry(uid.clone()) {
+            Entry::Occupied(_) => return Err(Error::AlreadyExists(format!("pod {uid}"))),
+            Entry::Vacant(place) => place.insert(pod.clone()),
+        };
         let result = self.spawn_shim(&pod).await;
         if result.is_err() {
             // The first error is the one to tell.

@@ -28,7 +28,7 @@ pub(super) fn config(
     directory: &ContainerDirectory,
     spec: &ContainerSpec,
 ) -> Result<Vec<u8>, String> {
-    let capabilities = launch::wanted_capabilities(&spec.capabilities, spec.privileged)?;
+    let capabilities = capabilities(spec)?;
     let identity = identify(directory, &spec.user)?;
     let env = launch::environment(&pod.spec, spec, &[], &identity, spec.tty);
     let process = process(
@@ -68,7 +68,7 @@ pub(super) fn exec_process(
     spec: &ContainerSpec,
     exec: &ExecSpec,
 ) -> Result<Vec<u8>, String> {
-    let capabilities = launch::wanted_capabilities(&spec.capabilities, spec.privileged)?;
+    let capabilities = capabilities(spec)?;
     let identity = identify(directory, exec.user.as_ref().unwrap_or(&spec.user))?;
     let env = launch::environment(&pod.spec, spec, &exec.env, &identity, exec.tty);
     let cwd = exec.cwd.as_deref().unwrap_or(&spec.cwd);
@@ -84,6 +84,12 @@ pub(super) fn exec_process(
     )
     .map_err(|error| format!("build process: {error}"))?;
     serde_json::to_vec(&process).map_err(|error| format!("write process: {error}"))
+}
+
+/// An OCI runtime fails when it is asked for more than there is; containerd too asks for what it has itself.
+fn capabilities(spec: &ContainerSpec) -> Result<CapabilitySet, String> {
+    let wanted = launch::wanted_capabilities(&spec.capabilities, spec.privileged)?;
+    Ok(launch::available_capabilities(wanted))
 }
 
 fn identify(directory: &ContainerDirectory, user: &crate::spec::User) -> Result<Identity, String> {
@@ -129,10 +135,10 @@ fn user(identity: &Identity) -> Result<User, OciSpecError> {
 }
 
 fn capability_sets(capabilities: CapabilitySet) -> Result<LinuxCapabilities, OciSpecError> {
-    let set: HashSet<Capability> = launch::capability_names(capabilities)
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let names = launch::capability_names(capabilities).into_iter();
+    let set: HashSet<Capability> = names
+        .map(|name| Ok(serde_json::from_value(name.into())?))
+        .collect::<Result<_, OciSpecError>>()?;
     LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
         .effective(set.clone())

@@ -2,16 +2,16 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use coracle_oci::{
     ContainerSpec, ContainerStatus, Event, ExecSpec, Exit, ImageStore, Network, OciRuntime, PodSpec, Runtime,
-    RuntimeConfig,
+    RuntimeConfig, Stream,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long anything may take before a test is considered stuck.
@@ -40,9 +40,21 @@ pub fn runtimes() -> Vec<OciRuntime> {
     [OciRuntime::Builtin].into_iter().chain(runc).collect()
 }
 
+/// Runs a test over each runtime.
+pub fn test_each<F: AsyncFn(Node) -> Node>(test: F) {
+    run(async {
+        for runtime in runtimes() {
+            eprintln!("with {runtime:?}");
+            test(Node::new(runtime).await).await.done().await;
+        }
+    });
+}
+
 /// A node.
 pub struct Node {
-    pub directory: tempfile::TempDir,
+    pub directory: PathBuf,
+    /// Removes the directory.
+    guard: Option<tempfile::TempDir>,
     pub config: RuntimeConfig,
     pub runtime: Runtime,
     pub events: UnboundedReceiver<Event>,
@@ -52,27 +64,42 @@ pub struct Node {
 impl Node {
     pub async fn new(oci_runtime: OciRuntime) -> Self {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        let directory = tempfile::tempdir().unwrap();
-        let layer = directory.path().join("layer");
-        busybox(&layer);
-        let images = ImageStore::open(directory.path().join("images")).unwrap();
         let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", std::process::id());
+        let directory = tempfile::tempdir().unwrap();
+        let mut node = Self::open(directory.path(), oci_runtime, &name).await;
+        node.guard = Some(directory);
+        node
+    }
+
+    /// A node on a directory that may be one already.
+    pub async fn open(directory: &Path, oci_runtime: OciRuntime, name: &str) -> Self {
+        let layer = directory.join("layer");
+        if !layer.exists() {
+            busybox(&layer);
+        }
+        let images = ImageStore::open(directory.join("images")).unwrap();
         let config = RuntimeConfig {
-            root: directory.path().join("run"),
+            root: directory.join("run"),
             images,
             shim_command: vec![env!("CARGO_BIN_EXE_oci-test-shim").to_owned()],
             oci_runtime,
-            cgroup_root: format!("coracle-oci-test-{}-{number}", std::process::id()).into(),
+            cgroup_root: format!("coracle-oci-test-{name}").into(),
         };
         let runtime = Runtime::open(config.clone()).await.unwrap();
         let events = runtime.events();
         Self {
-            directory,
+            directory: directory.to_owned(),
+            guard: None,
             config,
             runtime,
             events,
             layers: vec![layer],
         }
+    }
+
+    pub fn is_builtin(&self) -> bool {
+        self.config.oci_runtime == OciRuntime::Builtin
     }
 
     /// As a daemon that was killed and is started again.
@@ -89,7 +116,7 @@ impl Node {
             hostname: format!("{uid}-host"),
             network: Network::Host,
             cgroup_parent: format!("besteffort/pod{uid}").into(),
-            log_dir: self.directory.path().join("logs").join(uid),
+            log_dir: self.directory.join("logs").join(uid),
             ..PodSpec::default()
         }
     }
@@ -148,15 +175,7 @@ impl Node {
     }
 
     pub fn log(&self, pod: &str, id: &str) -> String {
-        fs::read_to_string(
-            self.directory
-                .path()
-                .join("logs")
-                .join(pod)
-                .join(id)
-                .join("0.log"),
-        )
-        .unwrap()
+        fs::read_to_string(self.directory.join("logs").join(pod).join(id).join("0.log")).unwrap()
     }
 
     /// A log without times, streams and tags.
@@ -203,7 +222,7 @@ impl Node {
             self.runtime.remove_pod(&pod.spec.uid).await.unwrap();
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let place = self.directory.path().to_str().unwrap().to_owned();
+        let place = self.directory.to_str().unwrap().to_owned();
         assert!(!mounts.contains(&place), "mounts are left");
         assert_eq!(
             fs::read_dir(self.config.root.join("pods")).unwrap().count(),
@@ -222,6 +241,99 @@ impl Node {
                 fs::remove_dir(group).unwrap();
             }
         }
+    }
+}
+
+/// Sends to a stream.
+pub async fn send(stream: &mut Option<Stream>, data: &[u8]) {
+    stream
+        .as_mut()
+        .expect("there is a stream")
+        .write_all(data)
+        .await
+        .unwrap();
+}
+
+/// Reads until what was read ends with or contains `end`.
+pub async fn read_until(stream: &mut Option<Stream>, end: &str) -> String {
+    let stream = stream.as_mut().expect("there is a stream");
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while !text.contains(end) {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "end of file after {text:?}");
+        text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    text
+}
+
+/// Reads one line, which has to be this.
+pub async fn read_line(stream: &mut Option<Stream>, line: &str) {
+    assert_eq!(read_until(stream, "\n").await.trim_end(), line);
+}
+
+/// Waits for a container to write something.
+pub async fn wait_for_log(node: &Node, pod: &str, id: &str, text: &str) {
+    let path = node.directory.join("logs").join(pod).join(id).join("0.log");
+    while !fs::read_to_string(&path).unwrap_or_default().contains(text) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Kills a process and waits until it is gone.
+pub fn kill_process(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL).unwrap();
+    let mut poll = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut poll, None).unwrap();
+}
+
+pub fn parent_of(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:\t"))
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// A directory bound onto itself and shared, as kubelet has its own.
+pub struct SharedMount(PathBuf);
+
+impl SharedMount {
+    pub fn new(path: &Path) -> Self {
+        rustix::mount::mount_bind(path, path).unwrap();
+        rustix::mount::mount_change(path, rustix::mount::MountPropagationFlags::SHARED).unwrap();
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A mount with a file in it.
+pub struct TmpfsWith(PathBuf);
+
+impl TmpfsWith {
+    pub fn new(path: &Path, file: &str) -> Self {
+        rustix::mount::mount("tmpfs", path, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        fs::write(path.join(file), "").unwrap();
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for TmpfsWith {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
@@ -247,4 +359,57 @@ pub fn busybox(root: &Path) {
     )
     .unwrap();
     symlink("/run", root.join("var/run")).unwrap();
+}
+
+/// Writes an image as `docker save` would: the root file system and one layer more.
+pub fn docker_archive(path: &Path, name: &str, root: &Path) {
+    let mut lower = tar::Builder::new(Vec::new());
+    lower.follow_symlinks(false);
+    lower.append_dir_all(".", root).unwrap();
+    let mut upper = tar::Builder::new(Vec::new());
+    append(&mut upper, "message", b"second layer\n");
+    let layers = [lower.into_inner().unwrap(), upper.into_inner().unwrap()];
+    let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
+        "os": "linux",
+        "config": {
+            "Entrypoint": ["/bin/sh", "-c"],
+            "Cmd": ["echo $(id -u) $(pwd) $FROM $(cat /message)"],
+            "Env": ["FROM=from-image", "PATH=/bin"],
+            "User": "web",
+            "WorkingDir": "/srv",
+        },
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let manifest = serde_json::json!([
+        {"Config": "config.json", "RepoTags": [name], "Layers": ["0/layer.tar", "1/layer.tar"]},
+    ]);
+    let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+    append(
+        &mut archive,
+        "manifest.json",
+        &serde_json::to_vec(&manifest).unwrap(),
+    );
+    append(&mut archive, "config.json", &serde_json::to_vec(&config).unwrap());
+    for (index, layer) in layers.iter().enumerate() {
+        append(&mut archive, &format!("{index}/layer.tar"), layer);
+    }
+    archive.finish().unwrap();
+}
+
+fn append<W: std::io::Write>(archive: &mut tar::Builder<W>, path: &str, contents: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(contents.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, path, contents).unwrap();
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let digits: String = sha2::Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{digits}")
 }
