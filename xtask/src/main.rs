@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "demo" | "up" => run_release(&command, &rest),
         "test" => test(&rest),
+        "bench" => bench(&rest),
         "crate-graph" => crate_graph::check(),
         "schema" => schema::run(&root(), &rest),
         "protobuf" => protobuf::run(&root(), &rest),
@@ -76,17 +77,31 @@ fn is_root() -> Result<bool> {
 
 /// Builds as the caller, runs as root: what a cluster does to network and mounts needs it, a build does not.
 fn run_release(subcommand: &str, args: &[String]) -> Result<()> {
-    run(cargo().args(["build", "--release", "--package", "coracle"]))?;
+    build_release(&["coracle"])?;
+    run(as_root("coracle")?.arg(subcommand).args(args))
+}
+
+/// Both programs land in one directory: the one that measures looks for the other beside itself.
+fn bench(args: &[String]) -> Result<()> {
+    build_release(&["coracle", "coracle-bench"])?;
+    run(as_root("coracle-bench")?.args(args))
+}
+
+fn build_release(packages: &[&str]) -> Result<()> {
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    run(cargo().args(["build", "--release"]).args(packages))
+}
+
+/// A program of the release build, run by root.
+fn as_root(program: &str) -> Result<Command> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let binary = target.join("release/coracle");
-    let mut command = if is_root()? {
-        Command::new(binary)
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.arg("--preserve-env=KUBECONFIG,HOME").arg(binary);
-        sudo
-    };
-    run(command.arg(subcommand).args(args))
+    let binary = target.join("release").join(program);
+    if is_root()? {
+        return Ok(Command::new(binary));
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.arg("--preserve-env=KUBECONFIG,HOME").arg(binary);
+    Ok(sudo)
 }
 
 fn test(args: &[String]) -> Result<()> {
