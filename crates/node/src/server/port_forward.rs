@@ -1,8 +1,10 @@
 //! `/portForward/NAMESPACE/POD`: connections to the pod's own loopback address, over SPDY, directly or tunnelled in a
-//! WebSocket. Upstream: `k8s.io/cri-streaming/pkg/streaming/portforward`.
+//! WebSocket, or in channels of a WebSocket. Upstream: `k8s.io/cri-streaming/pkg/streaming/portforward`.
 //!
 //! A connection that cannot be made is only reset: kubectl ends all forwarding when it reads an error on the error
 //! stream, and a program that restarts must not have that effect.
+
+mod channels;
 
 use super::exec::{spdy_accepted, spdy_protocol};
 use super::spdy::{self, Stream};
@@ -44,11 +46,18 @@ pub async fn serve(
 ) -> Result<Response<Body>, Reply> {
     let target = target(kubelet, &view).await;
     if websocket::is_requested(request.headers()) {
-        let (_, response, upgrade) = websocket::accept(&mut request, &[TUNNEL_PROTOCOL])?;
+        let ports = channels::ports(request.uri().query().unwrap_or_default());
+        let (protocol, response, upgrade) =
+            websocket::accept(&mut request, &[TUNNEL_PROTOCOL, channels::PROTOCOL])?;
+        let ports = match protocol {
+            channels::PROTOCOL => Some(ports?),
+            _ => None,
+        };
         tokio::spawn(async move {
-            match websocket::connect(upgrade).await {
-                Ok(socket) => forward(Tunnel::new(socket), target).await,
-                Err(error) => tracing::debug!(%error, "websocket not opened"),
+            match (websocket::connect(upgrade).await, ports) {
+                (Ok(socket), Some(ports)) => channels::forward(socket, ports, target).await,
+                (Ok(socket), None) => forward(Tunnel::new(socket), target).await,
+                (Err(error), _) => tracing::debug!(%error, "websocket not opened"),
             }
         });
         return Ok(response);

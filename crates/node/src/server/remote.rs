@@ -9,6 +9,8 @@ use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
@@ -68,7 +70,12 @@ pub struct Remote {
 /// Where output goes.
 pub enum Output {
     /// Channels of a WebSocket.
-    WebSocket(Mutex<SplitSink<WebSocket, Message>>),
+    WebSocket {
+        /// Where frames go.
+        sink: Mutex<SplitSink<WebSocket, Message>>,
+        /// Set before the last one.
+        ends: Arc<AtomicBool>,
+    },
     /// Streams of SPDY.
     Spdy {
         /// Absent if the client did not ask for it.
@@ -84,7 +91,7 @@ impl Output {
     /// Sends output. The error is that the client is gone.
     pub async fn send(&self, channel: Channel, bytes: Bytes) -> Result<(), spdy::Gone> {
         match self {
-            Self::WebSocket(sink) => {
+            Self::WebSocket { sink, .. } => {
                 let number = match channel {
                     Channel::Stdout => STDOUT,
                     Channel::Stderr => STDERR,
@@ -109,8 +116,9 @@ impl Output {
         let text = Bytes::from(status.to_string());
         // A client that is gone needs no status.
         match self {
-            Self::WebSocket(sink) => {
+            Self::WebSocket { sink, ends } => {
                 let _ = send(sink, ERROR, &text).await;
+                ends.store(true, Ordering::Relaxed);
                 let _ = sink.lock().await.send(websocket::normal_close()).await;
             }
             Self::Spdy {
@@ -150,6 +158,7 @@ struct Size {
 
 /// Over a WebSocket.
 pub async fn over_websocket(socket: WebSocket, wanted: Wanted) -> Remote {
+    let ends = socket.get_ref().ends();
     let (sink, stream) = socket.split();
     let (stdin_sender, stdin) = mpsc::channel(QUEUE);
     let (resize_sender, resize) = mpsc::channel(QUEUE);
@@ -170,7 +179,7 @@ pub async fn over_websocket(socket: WebSocket, wanted: Wanted) -> Remote {
     Remote {
         stdin: wanted.stdin.then_some(stdin),
         resize,
-        output: Output::WebSocket(sink),
+        output: Output::WebSocket { sink, ends },
         gone,
     }
 }

@@ -11,6 +11,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
@@ -25,7 +27,50 @@ const PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
 const MAX_MESSAGE: usize = 16 << 20;
 
 /// A connection after the handshake.
-pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+pub type WebSocket = WebSocketStream<Connection>;
+
+/// What is under a WebSocket. Its sending half ends with the last frame: a client that waits for the end of the
+/// connection and not for the frame that announces it would wait for ever. Upstream closes there altogether, and what
+/// the client was still sending then resets the connection, with the status in it.
+pub struct Connection {
+    io: TokioIo<Upgraded>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// To be set before the last frame is sent.
+    pub fn ends(&self) -> Arc<AtomicBool> {
+        self.ends.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        if self.ends.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.io).poll_shutdown(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
 
 /// Whether the request asks for a WebSocket.
 pub fn is_requested(headers: &HeaderMap) -> bool {
@@ -78,7 +123,10 @@ pub fn accept(
 
 /// The connection, once the answer has been sent.
 pub async fn connect(upgrade: OnUpgrade) -> Result<WebSocket, hyper::Error> {
-    let io = TokioIo::new(upgrade.await?);
+    let io = Connection {
+        io: TokioIo::new(upgrade.await?),
+        ends: Arc::default(),
+    };
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
