@@ -213,6 +213,8 @@ fn changes_of_every_kind() -> Result<()> {
         &web("sleep 3602"),
     )?;
     assert!(done.ok, "{}", done.stderr);
+    // kubectl replaces the revision that it has just read: no rollout may write in between.
+    rolled_out(&cluster)?;
     let done = cluster.kubectl_stdin(&["replace", "-f", "-"], &web("sleep 3603"))?;
     assert_eq!(done.stdout, "deployment.apps/web replaced\n", "{}", done.stderr);
     let edited = cluster
