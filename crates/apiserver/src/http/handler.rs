@@ -35,7 +35,9 @@ impl ApiServer {
         let warnings = Warnings::default();
         let attributes = Attributes::parse(user, request.method(), request.uri());
         let verb = attributes.verb.clone();
-        let headers = request.headers().clone();
+        // Answers that go on, and those of others, pass as they are.
+        let streams = verb == "watch" || attributes.subresource == "proxy";
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
         let head = request.method() == Method::HEAD;
         let answer = AssertUnwindSafe(self.route(attributes, request, warnings.clone())).catch_unwind();
         let mut response = match answer.await {
@@ -47,6 +49,9 @@ impl ApiServer {
                 response::status(&status, &headers)
             }
         };
+        if !streams && response::is_for_people(&uri, &headers) {
+            response = response::indented(response).await;
+        }
         if head {
             *response.body_mut() = super::body::full("");
         }
@@ -145,8 +150,15 @@ fn check_scope(attributes: &Attributes, namespaced: bool) -> Result<(), Status> 
     if !namespaced && !attributes.namespace.is_empty() && !is_namespace {
         return Err(no_such_resource());
     }
-    let many = matches!(attributes.verb.as_str(), "list" | "watch");
-    if namespaced && attributes.namespace.is_empty() && !many {
+    let verb = attributes.verb.as_str();
+    let many = matches!(verb, "list" | "watch");
+    let named = !attributes.name.is_empty();
+    let misplaced = match verb {
+        "create" => named && attributes.subresource.is_empty(),
+        "update" | "patch" => !named,
+        _ => false,
+    };
+    if misplaced || (namespaced && attributes.namespace.is_empty() && !many) {
         return Err(Status::failure(
             405,
             "MethodNotAllowed",

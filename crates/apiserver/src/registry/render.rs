@@ -161,7 +161,9 @@ impl Renderer {
     }
 
     /// Writes one object as it is watched; a table names its columns only where `columns` is set.
-    pub fn push_object(&self, object: &Object, columns: bool, out: &mut Vec<u8>) {
+    pub fn push_object(&mut self, object: &Object, columns: bool, out: &mut Vec<u8>) {
+        // Ages are of the moment: a watch goes on for long.
+        self.now = Timestamp::now();
         if self.is_verbatim() {
             out.extend_from_slice(object.bytes());
             return;

@@ -268,3 +268,51 @@ async fn openapi_in_the_form_that_is_asked_for() {
     assert_eq!(get("/openapi/v2", "text/html").await.0, 406);
     assert_eq!(get("/openapi/v3/apis/apps/v1", protobuf).await.0, 406);
 }
+
+#[tokio::test]
+async fn json_for_the_eye() {
+    let server = server();
+    server.post(CONFIG_MAPS, config_map("a")).await.ok();
+    let get = async |path: &str, agent: &'static str| {
+        let request = Request::builder().uri(path).header("user-agent", agent);
+        let body = server.send(request, "").await.into_body();
+        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    let path = format!("{CONFIG_MAPS}/a");
+    let compact = get(&path, "kubectl/v1.32.4").await;
+    assert!(!compact.contains('\n'));
+    let pretty = get(&path, "curl/8.0").await;
+    assert!(pretty.starts_with("{\n  \"apiVersion\": \"v1\""), "{pretty}");
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(parse(&pretty), parse(&compact));
+    assert_eq!(get(&format!("{path}?pretty=false"), "curl/8.0").await, compact);
+    assert_eq!(
+        get(&format!("{path}?pretty=true"), "kubectl/v1.32.4").await,
+        pretty
+    );
+    assert!(
+        get("/apis/apps/v9", "curl/8.0")
+            .await
+            .contains("\n  \"code\": 404")
+    );
+}
+
+#[tokio::test]
+async fn methods_where_they_have_no_place() {
+    let server = server();
+    let put = server.put(CONFIG_MAPS, config_map("a")).await;
+    let (code, message) = put.refused();
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            405,
+            "the server does not allow this method on the requested resource"
+        )
+    );
+    let path = format!("{CONFIG_MAPS}/a");
+    assert_eq!(server.post(&path, config_map("a")).await.code, 405);
+    assert_eq!(
+        server.patch(CONFIG_MAPS, "merge-patch", json!({})).await.code,
+        405
+    );
+}
