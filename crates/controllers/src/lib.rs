@@ -16,6 +16,7 @@ pub mod replica_set;
 pub mod replication_controller;
 pub mod root_ca_publisher;
 pub mod service_account;
+pub mod service_lb;
 pub mod stateful_set;
 pub mod taint_eviction;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// So many ended pods are kept; 0 keeps all.
     pub most_ended_pods: usize,
+    /// Addresses of load balancers.
+    pub load_balancers: service_lb::Pool,
 }
 
 impl Config {
@@ -67,6 +70,7 @@ pub fn all(config: &Config) -> Vec<Spec> {
         replica_set::spec(),
         replication_controller::spec(),
         service_account::spec(),
+        service_lb::spec(config.load_balancers.clone()),
         root_ca_publisher::spec(config.root_ca_pem.clone()),
         node_ipam::spec(config.cluster_cidrs.clone(), config.service_cidrs.clone()),
         node_lifecycle::spec(config.started),
