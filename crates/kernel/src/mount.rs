@@ -2,8 +2,11 @@
 //! anybody can see it, and attached to a directory that was resolved once. Upstream counterpart: runc's
 //! `libcontainer/rootfs_linux.go`.
 
+use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -208,3 +211,56 @@ pub fn detach(path: &Path) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Unmounts lazily all that this mount namespace has at `path` and below it, also what is mounted twice. Success when
+/// there is no such path.
+pub fn detach_below(path: &Path) -> io::Result<()> {
+    let path = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    // What was mounted last goes first: it is below, or on top of, what was mounted before.
+    mount_points(&fs::read("/proc/self/mountinfo")?)
+        .iter()
+        .rev()
+        .filter(|point| point.starts_with(&path))
+        .try_for_each(|point| detach(point))
+}
+
+/// The fifth field of each line.
+fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
+    mountinfo
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+        .collect()
+}
+
+/// The kernel writes blanks, tabs, line ends and backslashes as `\ooo`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        match octal {
+            Some(digits) => {
+                out.push(
+                    digits
+                        .iter()
+                        .fold(0, |value, digit| (value << 3) | (digit - b'0')),
+                );
+                rest = &after[3..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod tests;
 mod v1;
 mod v2;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -247,6 +248,35 @@ impl Group {
         self.all_directories()
             .iter()
             .try_for_each(|directory| remove_tree(directory))
+    }
+
+    /// Kills every process of the group and of the groups below it, and removes them all. Success when it is absent.
+    pub fn delete(&self) -> io::Result<()> {
+        for name in self.children()? {
+            self.child(&name).delete()?;
+        }
+        self.kill()?;
+        self.remove()
+    }
+
+    /// Names of the groups below this one, in any hierarchy.
+    fn children(&self) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for directory in self.all_directories() {
+            let entries = match fs::read_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir()
+                    && let Ok(name) = entry.file_name().into_string()
+                {
+                    names.insert(name);
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Removes the groups above this one, up to but without `top`, as long as they are empty.

@@ -201,3 +201,29 @@ fn device_program_of_version_2_allows_and_denies() {
     fs::remove_dir(&group).unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn a_group_goes_with_all_that_is_below() {
+    let top = Hierarchy::detect().unwrap().group(&unique("delete"));
+    let below = top.child("pod").child("one");
+    below.create().unwrap();
+    let script = "for d in $DIRS; do echo $$ > $d/cgroup.procs || exit 9; done; echo ready; exec sleep 1000";
+    let directories: Vec<String> = below
+        .directories()
+        .iter()
+        .map(|(_, path)| path.to_str().unwrap().to_owned())
+        .collect();
+    let mut child = Command::new("/bin/busybox")
+        .args(["sh", "-c", script])
+        .env("DIRS", directories.join(" "))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let reaper = std::thread::spawn(move || child.wait().unwrap());
+    top.delete().unwrap();
+    assert!(!reaper.join().unwrap().success());
+    assert!(top.all_directories().iter().all(|directory| !directory.exists()));
+    top.delete().unwrap();
+}

@@ -5,6 +5,7 @@
 
 pub mod conntrack;
 pub mod grace_period;
+pub mod listener;
 pub mod netlink;
 pub mod netns;
 pub mod nftables;
