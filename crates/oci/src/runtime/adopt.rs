@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Runtime;
 use super::connection::Connection;
 use super::pod::Pod;
+use super::{Runtime, erase};
 use crate::blocking::blocking;
 use crate::record::{self, ContainerRecord, PodDirectory, PodRecord};
 use crate::shim::protocol::Call;
@@ -34,10 +34,7 @@ impl Runtime {
                 // A daemon or machine that crashed while it made the pod: nothing ran in it yet.
                 Err(error) => {
                     tracing::warn!(%error, "removing unreadable pod");
-                    blocking(move || {
-                        coracle_kernel::root::remove_path(&directory).map_err(Error::io("remove", directory))
-                    })
-                    .await?;
+                    blocking(move || erase(&directory)).await?;
                 }
             }
         }
@@ -49,10 +46,7 @@ impl Runtime {
         let group = inner.hierarchy.group(&record.cgroup);
         let pod = Pod::new(record.spec, directory.clone(), group, inner.subscribers.clone());
         let in_blocking = pod.clone();
-        blocking(move || {
-            read_containers(&in_blocking).map_err(Error::io("list containers in", &in_blocking.directory.0))
-        })
-        .await?;
+        blocking(move || read_containers(&in_blocking)).await?;
         inner.pods.lock().insert(pod.spec.uid.clone(), pod.clone());
         let connected = blocking(move || Ok(with_socket_path(&directory, UnixStream::connect))).await?;
         let state = match connected {
@@ -77,9 +71,10 @@ impl Runtime {
 }
 
 /// Reads the containers of a pod, with what its shim wrote down last.
-fn read_containers(pod: &Pod) -> io::Result<()> {
+fn read_containers(pod: &Pod) -> Result<()> {
     let mut records = Vec::new();
-    for directory in subdirectories(&pod.directory.containers())? {
+    let containers = pod.directory.containers();
+    for directory in subdirectories(&containers).map_err(Error::io("list containers in", &containers))? {
         let Some(id) = directory.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
@@ -93,7 +88,7 @@ fn read_containers(pod: &Pod) -> io::Result<()> {
                 records.push((record, status.unwrap_or(ContainerStatus::Created)));
             }
             // Its creation was interrupted, so nothing ran in it.
-            Err(_) => coracle_kernel::root::remove_path(&directory.0)?,
+            Err(_) => erase(&directory.0)?,
         }
     }
     records.sort_by_key(|(record, _)| record.created_at);

@@ -14,7 +14,7 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_kernel::cgroup::{Group, Hierarchy};
@@ -245,8 +245,7 @@ impl Runtime {
         group.kill().map_err(Error::io("kill processes of", id))?;
         group.remove().map_err(Error::io("remove cgroup", group.path()))?;
         let directory = pod.directory.container(id);
-        mount::detach(&directory.rootfs()).map_err(Error::io("unmount", directory.rootfs()))?;
-        root::remove_path(&directory.0).map_err(Error::io("remove", &directory.0))?;
+        erase(&directory.0)?;
         self.inner.config.images.release(id)
     }
 
@@ -274,13 +273,31 @@ impl Runtime {
             self.erase_container(pod, &container.spec.id)?;
             pod.forget(&container.spec.id);
         }
+        // With what runs in containers that nobody knows any more: their records are lost.
         pod.group
-            .remove()
+            .delete()
             .map_err(Error::io("remove cgroup", pod.group.path()))?;
         pod.group.remove_empty_parents(&self.inner.config.cgroup_root);
         let PodDirectory(directory) = &pod.directory;
-        mount::detach(&pod.directory.shm()).map_err(Error::io("unmount", pod.directory.shm()))?;
-        root::remove_path(directory).map_err(Error::io("remove", directory))
+        erase(directory)
+    }
+
+    /// Ends every pod and takes all that this runtime has on the machine with it: processes, mounts, cgroups. Images
+    /// stay.
+    pub async fn delete(self) -> Result<()> {
+        for pod in self.list() {
+            self.remove_pod(&pod.spec.uid).await?;
+        }
+        let inner = self.inner;
+        blocking(move || {
+            let RuntimeConfig {
+                root, cgroup_root, ..
+            } = &inner.config;
+            mount::detach_below(root).map_err(Error::io("unmount what is below", root))?;
+            let group = inner.hierarchy.group(cgroup_root);
+            group.delete().map_err(Error::io("remove cgroup", cgroup_root))
+        })
+        .await
     }
 
     /// All pods and containers.
@@ -408,6 +425,12 @@ impl Runtime {
         });
         found.ok_or_else(|| Error::ContainerNotFound(container_id.to_owned()))
     }
+}
+
+/// Removes a directory of a pod or container. A shim that was killed has left its mounts there.
+fn erase(directory: &Path) -> Result<()> {
+    mount::detach_below(directory).map_err(Error::io("unmount what is below", directory))?;
+    root::remove_path(directory).map_err(Error::io("remove", directory))
 }
 
 impl Pod {
