@@ -50,6 +50,7 @@ impl KernelTables {
                 outdated: false,
                 flags: OWNER | PERSIST,
             };
+            let mut replace = false;
             // What was looked at must be what is taken over: if anybody changes anything in between, look again.
             loop {
                 let generation = nft.generation()?;
@@ -57,6 +58,10 @@ impl KernelTables {
                 let mut batch = Batch::guarded(generation);
                 match &existing {
                     None => table.write(&mut batch),
+                    Some(_) if replace => {
+                        batch.delete_table(family, TABLE);
+                        table.write(&mut batch);
+                    }
                     Some(_) => batch.add_table(family, TABLE, table.flags, &table.comment),
                 }
                 match nft.commit(batch) {
@@ -65,10 +70,16 @@ impl KernelTables {
                         table.flags = 0;
                         continue;
                     }
+                    // Somebody made it with flags that cannot become ours.
+                    Err(error) if error.is_not_supported() && existing.is_some() && !replace => {
+                        table.flags = OWNER | PERSIST;
+                        replace = true;
+                        continue;
+                    }
                     result => result?,
                 }
-                table.outdated =
-                    existing.is_some_and(|existing| existing.comment.as_ref() != Some(&table.comment));
+                table.outdated = !replace
+                    && existing.is_some_and(|existing| existing.comment.as_ref() != Some(&table.comment));
                 break;
             }
             tables.push(table);
