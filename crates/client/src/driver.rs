@@ -268,10 +268,14 @@ impl Driver {
     }
 
     fn finish(&mut self, finished: Result<Finished, JoinError>) {
-        // Tasks are never aborted, and executing a plan does not panic.
-        let Ok(finished) = finished else {
-            tracing::error!("executing a plan panicked");
-            return;
+        let finished = match finished {
+            Ok(finished) => finished,
+            // The process ends: only the end of all tasks cancels one.
+            Err(error) if error.is_cancelled() => return,
+            Err(_) => {
+                tracing::error!("executing a plan panicked");
+                return;
+            }
         };
         let Finished {
             controller: index,
