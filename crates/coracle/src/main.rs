@@ -51,7 +51,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
-        Command::Up(args) => runtime()?.block_on(commands::up::run(args)),
+        Command::Up(args) => commands::up::run(&args),
         Command::Down(args) => runtime()?.block_on(cluster::teardown::run(&args.cluster, args.delete)),
         Command::Demo(args) => demo::run(args),
         Command::Status(config) => commands::status::run(&config),

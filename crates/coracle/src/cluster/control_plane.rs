@@ -19,7 +19,6 @@ use coracle_apiserver::{ApiServer, Authenticator, Authorizer, Config, Connection
 use coracle_client::{Client, Transport, TransportError};
 use coracle_meta::GroupResource;
 use futures::future::BoxFuture;
-use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -56,6 +55,8 @@ pub struct ControlPlane {
     store: coracle_store::Store,
     port: u16,
     ip_changes: Option<tokio::sync::mpsc::UnboundedReceiver<ip_addresses::IpChange>>,
+    /// Turns true when the listeners are to end.
+    stopping: tokio::sync::watch::Sender<bool>,
 }
 
 impl ControlPlane {
@@ -78,6 +79,7 @@ impl ControlPlane {
             store,
             port,
             ip_changes: Some(ip_changes),
+            stopping: tokio::sync::watch::Sender::new(false),
         })
     }
 
@@ -91,7 +93,7 @@ impl ControlPlane {
         Client::new(Arc::new(transport)).with_user_agent(agent)
     }
 
-    /// Serves TLS on the listeners, each until the future that it is given ends.
+    /// Serves TLS on the listeners, each until the future that it is given ends: after [`stop`](Self::stop).
     pub fn serve(
         &self,
         listeners: Vec<TcpListener>,
@@ -128,10 +130,12 @@ impl ControlPlane {
             .map(|listener| {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                Ok(self
-                    .server
-                    .clone()
-                    .serve(listener, config.clone(), std::future::pending()))
+                let mut stopping = self.stopping.subscribe();
+                let stopped = async move {
+                    // An error says that nobody is left to stop it otherwise.
+                    let _ = stopping.wait_for(|stopping| *stopping).await;
+                };
+                Ok(self.server.clone().serve(listener, config.clone(), stopped))
             })
             .collect()
     }
@@ -162,6 +166,12 @@ impl ControlPlane {
         Ok(async move { ip_addresses::keep(changes, &*reader, send).await })
     }
 
+    /// Ends all watches and closes the listeners; requests that are under way may finish.
+    pub fn stop(&self) {
+        self.server.stop();
+        self.stopping.send_replace(true);
+    }
+
     /// Finishes the writes that wait and releases the store's file.
     pub fn close(&self) {
         self.store.close();
@@ -169,10 +179,8 @@ impl ControlPlane {
 
     fn privileged(&self) -> impl Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let server = self.server.clone();
-        move |mut request| {
+        move |request| {
             let server = server.clone();
-            let agent = HeaderValue::from_static("kube-apiserver");
-            request.headers_mut().insert(USER_AGENT, agent);
             Box::pin(async move { server.handle(admin("system:apiserver"), request).await })
         }
     }

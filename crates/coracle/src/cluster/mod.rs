@@ -6,9 +6,11 @@ mod metadata_controllers;
 mod node;
 pub mod preflight;
 pub mod progress;
+pub mod stop;
 mod tasks;
 pub mod teardown;
 mod tls;
+pub mod traces;
 
 use crate::certificates::{self, Authority, Leaf};
 use crate::config::ClusterConfig;
@@ -22,15 +24,17 @@ use coracle_node::service_proxy::ServiceProxy;
 use coracle_reconcile::Key;
 use jiff::Timestamp;
 use node::NodeParts;
-use preflight::{DirectoryLock, Preflight};
+use preflight::Preflight;
 use progress::Progress;
-use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use stop::StopSignals;
 use tasks::Tasks;
-use tokio::signal::unix::{SignalKind, signal};
+use traces::Traces;
+
+/// How long clients may take to read the end of what they watch when the cluster stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A running cluster.
 pub struct Cluster {
@@ -41,13 +45,26 @@ pub struct Cluster {
     proxy: Arc<ServiceProxy>,
     names: Arc<cluster_dns::Timeline>,
     tasks: Tasks,
-    /// Released last, when nothing works on the directory any more.
-    _lock: DirectoryLock,
+    /// The API server's listeners: they end after all that write through them.
+    servers: Tasks,
 }
 
 impl Cluster {
-    /// Starts a cluster and returns when its node is Ready and its DNS answers.
-    pub async fn start(config: ClusterConfig) -> Result<Self> {
+    /// Starts a cluster and returns when its node is Ready and its DNS answers. When it fails, also because it is asked
+    /// to stop before that, the traces say what it has made.
+    pub async fn start(
+        config: ClusterConfig,
+        traces: &mut Traces,
+        signals: &mut StopSignals,
+    ) -> Result<Self> {
+        // Cancel-safe: a start that is dropped ends its parts.
+        tokio::select! {
+            started = Self::start_parts(config, traces) => started,
+            () = signals.requested() => bail!("stopped before it was ready"),
+        }
+    }
+
+    async fn start_parts(config: ClusterConfig, traces: &mut Traces) -> Result<Self> {
         let mut progress = Progress::start();
         let Preflight {
             node_ip,
@@ -55,9 +72,7 @@ impl Cluster {
             api,
             kubelet,
         } = preflight::check(&config)?;
-        make_directory(&config.data_dir)?;
-        let lock = preflight::lock(&config.data_dir)?;
-        make_directory(&config.run_dir)?;
+        traces.take_directories()?;
         progress.done(&format!(
             "this machine can run a cluster: node {node_name}, {node_ip}"
         ));
@@ -78,12 +93,11 @@ impl Cluster {
             node_name: &node_name,
             service_account_key: &service_account_key,
         };
-        let mut tasks = Tasks::default();
+        let (mut tasks, mut servers) = (Tasks::default(), Tasks::default());
         let mut control_plane = ControlPlane::open(&options, &authority, config.secure_port)?;
-        let servers = control_plane.serve(api, &authority, &options)?;
-        servers
-            .into_iter()
-            .for_each(|server| tasks.spawn("API server", server));
+        for server in control_plane.serve(api, &authority, &options)? {
+            servers.spawn("API server", server);
+        }
         control_plane.bootstrap(&options, &authority).await?;
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
         progress.done(&format!("API server on port {}", config.secure_port));
@@ -91,13 +105,24 @@ impl Cluster {
         controllers::start(&config, &authority, &control_plane, &mut tasks);
         progress.done("controllers and scheduler");
 
+        let rules = node::packet_rules(&config, &node_name)?;
+        traces.in_kernel();
         let node = (node_name.as_str(), node_ip);
         let NodeParts {
             proxy,
             names,
             dns_synced,
             ready,
-        } = node::start(&config, node, kubelet, &authority, &control_plane, &mut tasks).await?;
+        } = node::start(
+            &config,
+            node,
+            rules,
+            kubelet,
+            &authority,
+            &control_plane,
+            &mut tasks,
+        )
+        .await?;
         progress.done("pod network, packet rules, containers");
         let client = control_plane.client(control_plane::admin("kubernetes-admin"));
         ready.await.context("the node ended")?;
@@ -114,7 +139,7 @@ impl Cluster {
             proxy,
             names,
             tasks,
-            _lock: lock,
+            servers,
         })
     }
 
@@ -161,30 +186,24 @@ impl Cluster {
     }
 
     /// Waits for Ctrl-C or SIGTERM. The end of a part that must not end is an error.
-    pub async fn until_stopped(&mut self) -> Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    pub async fn until_stopped(&mut self, signals: &mut StopSignals) -> Result<()> {
         // Cancel-safe: signals and the end of tasks lose nothing when another branch wins.
         tokio::select! {
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = signals.requested() => Ok(()),
             name = self.tasks.first_end() => bail!("{name} ended"),
+            name = self.servers.first_end() => bail!("{name} ended"),
         }
     }
 
     /// Stops the daemon's own parts. Containers run on, and so do the rules that lead to them.
     pub async fn stop(mut self) {
         self.tasks.stop().await;
+        self.control_plane.stop();
+        // Whoever has not read it all by then is cut off.
+        let _ = tokio::time::timeout(LAST_WORDS, self.servers.all_ended()).await;
+        self.servers.stop().await;
         self.control_plane.close();
     }
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder
-        .create(path)
-        .with_context(|| format!("cannot create {}", path.display()))
 }
 
 fn write_kubeconfig(config: &ClusterConfig, authority: &Authority) -> Result<()> {

@@ -11,6 +11,7 @@ use coracle_apiserver::UserInfo;
 use coracle_dataplane::Config as ProxyConfig;
 use coracle_dns::forward::Forwarder;
 use coracle_dns::{Server as DnsServer, SharedZone, Zone};
+use coracle_kernel::mount::detach_below;
 use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
 use coracle_node::{NodeConfig, Parts, cluster_dns};
@@ -23,6 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Where, in the run directory, the names of the Pods' network namespaces are.
+pub const NETNS: &str = "netns";
+/// Where, in the data directory, the node has its Pods' volumes and logs.
+const NODE: &str = "node";
 const DNS_PORT: u16 = 53;
 /// What a node of upstream's gets out of the cluster's range.
 const NODE_PREFIX: u8 = 24;
@@ -43,17 +48,23 @@ pub struct NodeParts {
     pub ready: oneshot::Receiver<()>,
 }
 
+/// Takes the packet rules of this machine. They belong to one process at a time, so who has them may work on
+/// addresses and routes as well.
+pub fn packet_rules(config: &ClusterConfig, name: &str) -> Result<Arc<ServiceProxy>> {
+    Ok(Arc::new(ServiceProxy::start(proxy_config(config, name)?)?))
+}
+
 /// Starts the node.
 pub async fn start(
     config: &ClusterConfig,
     (name, ip): (&str, Ipv4Addr),
+    proxy: Arc<ServiceProxy>,
     listener: TcpListener,
     authority: &Authority,
     control_plane: &ControlPlane,
     tasks: &mut Tasks,
 ) -> Result<NodeParts> {
     let network = Arc::new(PodNetwork::new(network_config(config)?)?);
-    let proxy = Arc::new(ServiceProxy::start(proxy_config(config, name)?)?);
     let client = control_plane.client(identity(name));
 
     let (dns, zone) = dns_server(config).await?;
@@ -89,7 +100,7 @@ pub async fn start(
         cluster_dns: vec![config.dns_address()?.into()],
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: resolv_conf(),
-        data_dir: config.data_dir.join("node"),
+        data_dir: config.data_dir.join(NODE),
         max_pods: config.max_pods,
         drain: DRAIN,
         pull: PullConfig {
@@ -131,15 +142,15 @@ pub async fn start(
 
 /// Ends every Pod of this node and takes its network out of the kernel.
 pub async fn tear_down(config: &ClusterConfig) -> Result<()> {
+    // First: fails while another process's cluster uses this machine's network.
+    let proxy = ServiceProxy::start(proxy_config(config, &config.node_name()?)?)?;
     if config.data_dir.exists() {
-        let runtime = Runtime::open(runtime_config(config)?).await?;
-        for pod in runtime.list() {
-            runtime.remove_pod(&pod.spec.uid).await?;
-        }
+        Runtime::open(runtime_config(config)?).await?.delete().await?;
+        let node = config.data_dir.join(NODE);
+        detach_below(&node).with_context(|| format!("cannot unmount what is below {}", node.display()))?;
     }
-    let name = config.node_name()?;
     PodNetwork::new(network_config(config)?)?.tear_down()?;
-    ServiceProxy::start(proxy_config(config, &name)?)?.delete()?;
+    proxy.delete()?;
     Ok(())
 }
 
@@ -149,7 +160,7 @@ fn identity(name: &str) -> UserInfo {
 
 fn network_config(config: &ClusterConfig) -> Result<PodNetworkConfig> {
     Ok(PodNetworkConfig {
-        directory: config.run_dir.join("netns"),
+        directory: config.run_dir.join(NETNS),
         pod_cidr: pod_cidr(config)?,
         service_cidr: config.service_cidr,
         local_addresses: vec![config.dns_address()?],
@@ -168,7 +179,7 @@ fn proxy_config(config: &ClusterConfig, node_name: &str) -> Result<ProxyConfig> 
 }
 
 /// The first node has the first part of the cluster's range.
-fn pod_cidr(config: &ClusterConfig) -> Result<Ipv4Net> {
+pub fn pod_cidr(config: &ClusterConfig) -> Result<Ipv4Net> {
     let range = config.cluster_cidr;
     let prefix = NODE_PREFIX.max(range.prefix_len());
     range

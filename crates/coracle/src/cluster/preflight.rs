@@ -2,11 +2,15 @@
 
 use crate::config::ClusterConfig;
 use anyhow::{Context, Result, anyhow, bail};
+use coracle_kernel::net::listener::listen_early;
+use coracle_kernel::net::rtnetlink::Rtnetlink;
+use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 /// An address of TEST-NET-1 (RFC 5737): asking for the route to it sends nothing.
 const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
@@ -36,9 +40,15 @@ pub fn check(config: &ClusterConfig) -> Result<Preflight> {
     let api = config
         .bind_addresses(node_ip)
         .into_iter()
-        .map(|address| listen(address, config.secure_port, "API server", "--secure-port"))
+        .map(|address| listen(config, address, config.secure_port, "API server", "--secure-port"))
         .collect::<Result<_>>()?;
-    let kubelet = listen(node_ip.into(), config.kubelet_port, "node API", "--kubelet-port")?;
+    let kubelet = listen(
+        config,
+        node_ip.into(),
+        config.kubelet_port,
+        "node API",
+        "--kubelet-port",
+    )?;
     require_kernel()?;
     Ok(Preflight {
         node_ip,
@@ -58,35 +68,57 @@ fn require_root() -> Result<()> {
     }
 }
 
-/// The node's address: the flag, else the one that the default route uses.
+/// The node's address: the flag, else the one that the default route uses, else one that a network device has. A
+/// machine without any network has the first pod address: the pod network puts it on `lo`.
 pub fn node_ip(config: &ClusterConfig) -> Result<Ipv4Addr> {
     if let Some(address) = config.node_ip {
         return Ok(address);
     }
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a UDP socket")?;
-    let local = socket
-        .connect(ANYWHERE)
-        .and_then(|()| socket.local_addr())
-        .map_err(|_| anyhow!("this machine has no default route: give the node's address with --node-ip"))?;
-    match local.ip() {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => bail!("the default route is IPv6 only: give an IPv4 address with --node-ip"),
+    match default_route_address().map_or_else(address_of_a_device, |address| Ok(Some(address)))? {
+        Some(address) => Ok(address),
+        None => pod_network_address(config),
     }
 }
 
-fn listen(address: IpAddr, port: u16, who: &str, flag: &str) -> Result<TcpListener> {
-    let address = SocketAddr::new(address, port);
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+fn default_route_address() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYWHERE).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn address_of_a_device() -> Result<Option<Ipv4Addr>> {
+    let addresses = Rtnetlink::open()
+        .and_then(|mut network| network.addresses())
+        .context("cannot read this machine's addresses")?;
+    Ok(addresses.iter().find_map(|address| match address.ip {
+        IpAddr::V4(ip) if address.universe && !ip.is_loopback() => Some(ip),
+        _ => None,
+    }))
+}
+
+fn pod_network_address(config: &ClusterConfig) -> Result<Ipv4Addr> {
+    let first = super::node::pod_cidr(config)?.hosts().next();
+    first.ok_or_else(|| anyhow!("--cluster-cidr {} is too small", config.cluster_cidr))
+}
+
+/// Addresses that the pod network brings, or brings up with `lo`, can be listened on before that.
+fn listen(config: &ClusterConfig, address: IpAddr, port: u16, who: &str, flag: &str) -> Result<TcpListener> {
+    let socket = SocketAddr::new(address, port);
+    let listener = match address {
+        IpAddr::V4(early) if early.is_loopback() || early == pod_network_address(config)? => {
+            listen_early(SocketAddrV4::new(early, port))
+        }
+        _ => TcpListener::bind(socket),
+    };
+    listener.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            anyhow!(
-                "port {port} of {} is in use: the {who} needs it, or another port with {flag}",
-                address.ip()
-            )
+            anyhow!("port {port} of {address} is in use: the {who} needs it, or another port with {flag}")
         }
-        std::io::ErrorKind::AddrNotAvailable => {
-            anyhow!("{} is not an address of this machine", address.ip())
-        }
-        _ => anyhow!("the {who} cannot listen on {address}: {error}"),
+        std::io::ErrorKind::AddrNotAvailable => anyhow!("{address} is not an address of this machine"),
+        _ => anyhow!("the {who} cannot listen on {socket}: {error}"),
     })
 }
 
@@ -116,12 +148,23 @@ fn require_kernel() -> Result<()> {
     Ok(())
 }
 
+/// The file in the data directory that its daemon has locked, with the daemon's process id.
+pub const LOCK_FILE: &str = "daemon.pid";
+
+/// Somebody else works on the directory.
+pub fn already_up(data_dir: &Path, pid: impl Display) -> anyhow::Error {
+    anyhow!(
+        "a cluster is already up in {} (process {pid})",
+        data_dir.display()
+    )
+}
+
 /// The lock of a data directory: at most one daemon works on it. Released when the process ends, however it does.
 pub struct DirectoryLock(#[allow(dead_code, reason = "held, not read")] File);
 
 /// Takes the directory, or says who has it.
 pub fn lock(data_dir: &Path) -> Result<DirectoryLock> {
-    let path = data_dir.join("daemon.pid");
+    let path = data_dir.join(LOCK_FILE);
     let mut file = File::options()
         .create(true)
         .truncate(false)
@@ -134,11 +177,7 @@ pub fn lock(data_dir: &Path) -> Result<DirectoryLock> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
-            bail!(
-                "a cluster is already up in {} (process {})",
-                data_dir.display(),
-                pid.trim()
-            );
+            return Err(already_up(data_dir, pid.trim()));
         }
         Err(TryLockError::Error(error)) => {
             return Err(error).with_context(|| format!("cannot lock {}", path.display()));
@@ -155,7 +194,7 @@ pub fn running(data_dir: &Path) -> Option<u32> {
     let mut file = File::options()
         .read(true)
         .write(true)
-        .open(data_dir.join("daemon.pid"))
+        .open(data_dir.join(LOCK_FILE))
         .ok()?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -169,8 +208,20 @@ pub fn running(data_dir: &Path) -> Option<u32> {
 
 /// Waits until nobody holds the directory any more.
 pub fn wait_until_free(data_dir: &Path) -> Result<()> {
-    let path = data_dir.join("daemon.pid");
+    let path = data_dir.join(LOCK_FILE);
     let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
     file.lock()
         .with_context(|| format!("cannot lock {}", path.display()))
+}
+
+/// Sends a signal to the daemon. No error if it has ended by itself in between.
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .context("cannot run kill")?;
+    if !status.success() && Path::new("/proc").join(pid.to_string()).exists() {
+        bail!("cannot stop the daemon (process {pid})");
+    }
+    Ok(())
 }

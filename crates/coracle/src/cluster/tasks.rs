@@ -27,6 +27,11 @@ impl Tasks {
         }
     }
 
+    /// Resolves when all parts have ended by themselves.
+    pub async fn all_ended(&mut self) {
+        while self.running.join_next().await.is_some() {}
+    }
+
     /// Ends all parts and waits until they are gone.
     pub async fn stop(&mut self) {
         self.running.shutdown().await;

@@ -7,10 +7,12 @@ pub mod program;
 
 use crate::cli::DemoArgs;
 use crate::cluster::progress::{format_duration, line};
+use crate::cluster::stop::StopSignals;
+use crate::cluster::traces::Traces;
 use crate::cluster::{Cluster, teardown};
 use crate::commands::image::store_in;
 use crate::config::{ClusterConfig, DEFAULT_DATA_DIR};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use coracle_client::watch::WatchStream;
 use coracle_client::{Client, ListOptions};
 use coracle_meta::GroupVersionResource;
@@ -34,35 +36,52 @@ pub fn run(args: DemoArgs) -> Result<()> {
         .prefix("coracle-demo-")
         .tempdir()
         .context("no temporary directory")?;
-    let config = in_directory(args.cluster, directory.path());
+    let temporary = args.cluster.data_dir == Path::new(DEFAULT_DATA_DIR);
+    let config = if temporary {
+        in_directory(args.cluster, directory.path())
+    } else {
+        args.cluster
+    };
+    let mut traces = Traces::before(&config)?;
     let runtime = crate::runtime()?;
-    let shown = runtime.block_on(demonstrate(config.clone(), args.exit));
+    let shown = runtime.block_on(demonstrate(&config, &mut traces, args.exit));
     // Only when no task is left does the kernel give the cluster's rules to somebody else.
     runtime.shutdown_timeout(STOP);
-    line("Taking the cluster down");
-    let gone = crate::runtime()?.block_on(teardown::run(&config, true));
-    shown.and(gone)
+    let runtime = crate::runtime()?;
+    match shown {
+        Ok(shown) => {
+            drop(traces);
+            shown.and(runtime.block_on(teardown::run(&config, temporary)))
+        }
+        Err(failed) => {
+            runtime.block_on(traces.take_back(&config))?;
+            Err(failed)
+        }
+    }
 }
 
-async fn demonstrate(config: ClusterConfig, exit: bool) -> Result<()> {
+/// The outer error is that of the start, the inner one that of the demonstration.
+async fn demonstrate(config: &ClusterConfig, traces: &mut Traces, exit: bool) -> Result<Result<()>> {
     line(&format!("Starting a cluster in {}", config.data_dir.display()));
-    let mut cluster = Cluster::start(config).await?;
-    let shown = show(&cluster).await;
+    let mut signals = StopSignals::listen()?;
+    let mut cluster = Cluster::start(config.clone(), traces, &mut signals).await?;
+    // Cancel-safe: the cluster goes, and with it all that the demonstration has made.
+    let shown = tokio::select! {
+        shown = show(&cluster) => shown,
+        () = signals.requested() => Err(anyhow!("stopped before the end")),
+    };
     let stayed = if shown.is_ok() && !exit {
-        stay(&mut cluster).await
+        stay(&mut cluster, &mut signals).await
     } else {
         Ok(())
     };
     cluster.stop().await;
-    shown.and(stayed)
+    Ok(shown.and(stayed))
 }
 
-/// The directories that were not given are temporary.
 fn in_directory(mut config: ClusterConfig, directory: &Path) -> ClusterConfig {
-    if config.data_dir == Path::new(DEFAULT_DATA_DIR) {
-        config.data_dir = directory.join("data");
-        config.run_dir = directory.join("run");
-    }
+    config.data_dir = directory.join("data");
+    config.run_dir = directory.join("run");
     config
 }
 
@@ -192,7 +211,7 @@ async fn call(node_ip: Ipv4Addr, service: &Value, path: &str) -> Result<()> {
     Ok(())
 }
 
-async fn stay(cluster: &mut Cluster) -> Result<()> {
+async fn stay(cluster: &mut Cluster, signals: &mut StopSignals) -> Result<()> {
     line(&format!(
         "\nThe cluster stays up until Ctrl-C. Try, in another terminal:
   kubectl get all
@@ -203,5 +222,5 @@ async fn stay(cluster: &mut Cluster) -> Result<()> {
   curl -i http://{}:$(kubectl get svc go-demo-2-api -o jsonpath='{{.spec.ports[0].nodePort}}')/demo/hello",
         cluster.node_ip()
     ));
-    cluster.until_stopped().await
+    cluster.until_stopped(signals).await
 }
