@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -45,6 +45,9 @@ pub struct ClusterConfig {
     /// Range of node ports
     #[arg(long, value_name = "FROM-TO", default_value = "30000-32767", value_parser = parse_port_range)]
     pub service_node_port_range: (u16, u16),
+    /// Addresses of Services of type LoadBalancer, as IP or CIDR [default: the nodes' own addresses]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub load_balancer_pool: Vec<IpNet>,
     /// Address of the cluster's DNS, in the Service range [default: the tenth address of it]
     #[arg(long, value_name = "IP")]
     pub cluster_dns: Option<Ipv4Addr>,
@@ -96,6 +99,14 @@ impl ClusterConfig {
         if services.prefix_len() > 28 {
             bail!("--service-cidr {services} is too small: at most a /28");
         }
+        for pool in &self.load_balancer_pool {
+            for (flag, range) in [("--cluster-cidr", pods), ("--service-cidr", services)] {
+                let range = IpNet::V4(range);
+                if range.contains(pool) || pool.contains(&range) {
+                    bail!("--load-balancer-pool {pool} and {flag} {range} overlap");
+                }
+            }
+        }
         if self.secure_port == self.kubelet_port {
             bail!("--secure-port and --kubelet-port are both {}", self.secure_port);
         }
@@ -125,6 +136,13 @@ impl ClusterConfig {
 /// A directory, absolute: parts of the cluster that run with another working directory are told of it.
 pub fn directory(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| format!("{text}: {error}"))
+}
+
+/// A range of addresses, or one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().map(IpNet::from);
+    one.or_else(|_| text.parse())
+        .map_err(|_| "not an address such as 192.0.2.1 or a range such as 192.0.2.0/28".to_owned())
 }
 
 fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
@@ -173,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_is_made_of_addresses_and_ranges() {
+        let config = parse(&["--load-balancer-pool", "192.0.2.1,198.51.100.0/28"]).expect("valid");
+        let pool: Vec<String> = config
+            .load_balancer_pool
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(pool, ["192.0.2.1/32", "198.51.100.0/28"]);
+    }
+
+    #[test]
     fn impossible_ranges_are_refused_with_the_flag_that_is_wrong() {
         for (args, message) in [
             (vec!["--cluster-cidr", "10.96.0.0/16"], "overlap"),
@@ -182,6 +211,11 @@ mod tests {
                 "service-node-port-range",
             ),
             (vec!["--kubelet-port", "6443"], "--kubelet-port"),
+            (
+                vec!["--load-balancer-pool", "10.244.7.0/28"],
+                "--load-balancer-pool",
+            ),
+            (vec!["--load-balancer-pool", "192.0.2.0-9"], "not an address"),
         ] {
             let error = parse(&args).expect_err("refused").to_string();
             assert!(error.contains(message), "{args:?}: {error}");

@@ -19,6 +19,7 @@ use coracle_apiserver::{ApiServer, Authenticator, Authorizer, Config, Connection
 use coracle_client::{Client, Transport, TransportError};
 use coracle_meta::GroupResource;
 use futures::future::BoxFuture;
+use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -179,8 +180,10 @@ impl ControlPlane {
 
     fn privileged(&self) -> impl Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let server = self.server.clone();
-        move |request| {
+        move |mut request| {
             let server = server.clone();
+            let agent = HeaderValue::from_static("kube-apiserver");
+            request.headers_mut().insert(USER_AGENT, agent);
             Box::pin(async move { server.handle(admin("system:apiserver"), request).await })
         }
     }

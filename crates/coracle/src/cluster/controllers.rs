@@ -6,6 +6,7 @@ use super::tasks::Tasks;
 use crate::certificates::Authority;
 use crate::config::ClusterConfig;
 use coracle_client::{Client, driver, events, machine_driver};
+use coracle_controllers::service_lb::Pool;
 use jiff::Timestamp;
 
 /// Starts them.
@@ -20,6 +21,13 @@ pub fn start(config: &ClusterConfig, authority: &Authority, control_plane: &Cont
         service_cidrs: vec![config.service_cidr.into()],
         root_ca_pem: authority.certificate.clone(),
         most_ended_pods: coracle_controllers::Config::MOST_ENDED_PODS,
+        load_balancers: Pool {
+            networks: config.load_balancer_pool.clone(),
+            node_ports: vec![
+                (config.secure_port, "the API server"),
+                (config.kubelet_port, "the node's API"),
+            ],
+        },
     });
     let writers: std::collections::HashMap<&'static str, Client> = specs
         .iter()

@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where the database takes requests, one line each.
@@ -17,6 +18,8 @@ pub const API_PORT: u16 = 8080;
 
 /// A client that says nothing for this long is dropped.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long requests may take that are under way at SIGTERM.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// How long the API waits for its database, at start and in a request.
 const DB_TIMEOUT: Duration = Duration::from_secs(5);
 const DB_RETRY: Duration = Duration::from_millis(50);
@@ -31,7 +34,8 @@ pub fn db() -> ExitCode {
     };
     println!("waiting for connections on port {DB_PORT}, page on port {DB_HTTP_PORT}");
     answer_datagrams(&hostname);
-    std::thread::spawn(move || serve(&http, move |stream| answer_http(stream, |_| (200, page.clone()))));
+    let pages =
+        std::thread::spawn(move || serve(&http, move |stream| answer_http(stream, |_| (200, page.clone()))));
     serve(&lines, move |stream| {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
@@ -44,7 +48,10 @@ pub fn db() -> ExitCode {
         }
         Ok(())
     });
-    ExitCode::SUCCESS
+    match pages.join() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// `demo-api`: reaches its database, then answers `GET /demo/hello` and `GET /demo/db`.
@@ -99,7 +106,8 @@ fn answer_datagrams(hostname: &str) {
     });
 }
 
-/// Ends the process at SIGTERM: the first process of a container has no default handler for it.
+/// Ends the process at SIGTERM, for which the first process of a container has no default handler: connections that
+/// have come by then are served to their end, and no new ones are taken.
 fn end_at_sigterm() {
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -107,7 +115,19 @@ fn end_at_sigterm() {
         runtime.block_on(async {
             if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
                 term.recv().await;
-                std::process::exit(0);
+                let listeners = std::mem::take(&mut *open_listeners());
+                if listeners.is_empty() {
+                    std::process::exit(0);
+                }
+                for listener in listeners {
+                    // A connection of our own wakes whoever waits for one, to see that the end has come.
+                    let woken = listener
+                        .set_nonblocking(true)
+                        .and_then(|()| TcpStream::connect(listener.local_addr()?));
+                    if woken.is_err() {
+                        std::process::exit(1);
+                    }
+                }
             }
         });
     });
@@ -143,7 +163,11 @@ fn ping(db: &str) -> std::io::Result<String> {
 }
 
 fn listen(port: u16) -> Option<TcpListener> {
-    match TcpListener::bind(("0.0.0.0", port)) {
+    let listener = TcpListener::bind(("0.0.0.0", port)).and_then(|listener| {
+        open_listeners().push(listener.try_clone()?);
+        Ok(listener)
+    });
+    match listener {
         Ok(listener) => Some(listener),
         Err(error) => {
             eprintln!("cannot listen on port {port}: {error}");
@@ -152,14 +176,32 @@ fn listen(port: u16) -> Option<TcpListener> {
     }
 }
 
+/// Serves until SIGTERM, and then what has come by then.
 fn serve(listener: &TcpListener, handle: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) {
-    for stream in listener.incoming().flatten() {
-        let handle = handle.clone();
+    // Nothing is sent: it is closed when the last connection has ended.
+    let (open, all_ended) = std::sync::mpsc::channel::<()>();
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(_) => continue,
+        };
+        let (handle, open) = (handle.clone(), open.clone());
         std::thread::spawn(move || {
             // A client that hangs up early is its own affair.
             let _ = stream.set_read_timeout(Some(IDLE)).and_then(|()| handle(stream));
+            drop(open);
         });
     }
+    drop(open);
+    // Whoever only keeps a connection open is not waited for longer.
+    let _ = all_ended.recv_timeout(LAST_REQUESTS);
+}
+
+/// Listeners that take connections.
+fn open_listeners() -> MutexGuard<'static, Vec<TcpListener>> {
+    static OPEN: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Answers the requests of one connection, keep-alive as HTTP/1.1 has it.
