@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         "test" => test(&rest),
         "bench" => bench(&rest),
         "crate-graph" => crate_graph::check(),
+        "reference" => reference(),
         "schema" => schema::run(&root(), &rest),
         "protobuf" => protobuf::run(&root(), &rest),
         _ => {
@@ -116,6 +117,19 @@ fn test(args: &[String]) -> Result<()> {
         command.env(host, "sudo --preserve-env");
     }
     run(&mut command)
+}
+
+/// The program prints its own reference, so that it says what the program takes.
+fn reference() -> Result<()> {
+    let output = cargo()
+        .args(["run", "--quiet", "--package", "coracle", "--", "reference"])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("coracle reference: {}", output.status);
+    }
+    std::fs::write(root().join("docs/reference.md"), output.stdout).context("cannot write docs/reference.md")
 }
 
 fn host_triple() -> Result<String> {

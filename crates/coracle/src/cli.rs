@@ -1,7 +1,8 @@
 //! The command line.
 
+use crate::commands::diagnose::DiagnoseArgs;
 use crate::config::{ClusterConfig, DEFAULT_DATA_DIR, directory};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Kubernetes in one binary.
@@ -24,6 +25,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Says whether the cluster is up
     Status(ClusterConfig),
+    /// Says why a Service does not answer, and what to do about it
+    Diagnose(DiagnoseArgs),
     /// Prints the node's address, where NodePorts answer
     Ip(ClusterConfig),
     /// Images of this node
@@ -115,6 +118,15 @@ pub enum ImageCommand {
         #[command(flatten)]
         store: ImageStoreArgs,
     },
+}
+
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Where the images are.

@@ -1,6 +1,8 @@
 //! The user's kubeconfig: a context named `coracle`, merged into the file as minikube and kind do.
 //! Upstream: `client-go/tools/clientcmd`.
 
+pub mod context;
+
 use crate::certificates::{KeyPairPem, write};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};

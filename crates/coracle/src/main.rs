@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("coracle: {error:#}");
             ExitCode::FAILURE
@@ -39,8 +39,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        Command::Diagnose(args) => return runtime()?.block_on(commands::diagnose::run(args)),
         Command::Reference => {
             print!("{}", commands::reference::markdown());
             Ok(())
@@ -55,7 +56,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Down(args) => runtime()?.block_on(cluster::teardown::run(&args.cluster, args.delete)),
         Command::Demo(args) => demo::run(args),
         Command::Status(config) => commands::status::run(&config),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Warnings and errors go to standard error; `RUST_LOG` says otherwise.

@@ -124,7 +124,13 @@ fn external_name(subject: &Subject<'_>, lookup: &Lookup, walk: &mut Walk) {
                 )),
             );
         }
-        Answer::None(why) => walk.found(STEP, no_answer(lookup, why)),
+        // For other names it answers by itself; for this one it has to ask.
+        Answer::None(why) => walk.found(
+            STEP,
+            unresolved(&format!(
+                "and the cluster DNS could not find out its address: {why}"
+            )),
+        ),
     }
 }
 

@@ -5,6 +5,7 @@
 //! later, so the first finding that explains something is the verdict; the later steps show its consequences. Pure:
 //! whoever calls collects the evidence.
 
+mod attempts;
 mod connection;
 mod conntrack;
 mod diagnosis;
@@ -22,6 +23,7 @@ mod target_port;
 #[cfg(test)]
 mod tests;
 
+pub use attempts::{Attempt, attempts};
 pub use diagnosis::{Code, Diagnosis, Outcome, Severity, Step, StepName, Verdict};
 pub use evidence::{
     Action, Answer, Client, Connected, Connection, Evidence, Flow, Frontend, Lookup, Node, Protocol, Rule,

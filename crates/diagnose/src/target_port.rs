@@ -220,12 +220,22 @@ fn listen_fix(subject: &Subject<'_>, port: &Port<'_>, target: u16, others: &BTre
         .filter(|other| other.index != port.index)
         .filter_map(|other| pod::target_port(subject.pods.first()?, other))
         .collect();
-    let free: Vec<&u16> = others.difference(&taken).collect();
-    match (free.as_slice(), &port.target) {
-        ([one], Target::Number(_)) => set(subject, port, "targetPort", &json!(one)),
-        ([one], Target::Name(name)) => format!("set the containerPort {name:?} in the Pod template to {one}"),
-        ([], _) => format!("let the program listen on port {target}"),
-        _ => "set targetPort to the port that is meant".to_owned(),
+    let free: Vec<u16> = others.difference(&taken).copied().collect();
+    // Of several, the one that looks most like what was written.
+    let texts: Vec<String> = free.iter().map(u16::to_string).collect();
+    let nearest = near(&target.to_string(), texts.iter().map(String::as_str));
+    let meant = match (free.as_slice(), nearest.as_slice()) {
+        ([one], _) => Some(one.to_string()),
+        (_, [one, ..]) => Some((*one).to_owned()),
+        _ => None,
+    };
+    match (meant.and_then(|port| port.parse::<u16>().ok()), &port.target) {
+        (Some(meant), Target::Number(_)) => set(subject, port, "targetPort", &json!(meant)),
+        (Some(meant), Target::Name(name)) => {
+            format!("set the containerPort {name:?} in the Pod template to {meant}")
+        }
+        (None, _) if free.is_empty() => format!("let the program listen on port {target}"),
+        (None, _) => "set targetPort to the port that is meant".to_owned(),
     }
 }
 

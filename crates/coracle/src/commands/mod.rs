@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+pub mod diagnose;
 pub mod image;
 pub mod reference;
 pub mod status;

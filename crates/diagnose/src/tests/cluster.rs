@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub const NODE_IP: &str = "172.30.0.2";
+const NODE_IP: &str = "172.30.0.2";
 pub const SERVICE_IP: &str = "10.96.0.7";
 pub const POD_A: &str = "10.244.0.5";
 pub const POD_B: &str = "10.244.0.6";
@@ -91,7 +91,7 @@ fn service() -> Service {
     }))
 }
 
-pub fn pod(name: &str, ip: &str) -> Pod {
+fn pod(name: &str, ip: &str) -> Pod {
     decode(json!({
         "metadata": {"namespace": "shop", "name": name, "uid": format!("uid-{name}"),
             "labels": {"app": "web", "tier": "front", "pod-template-hash": "6d4cf56db6"}},

@@ -100,6 +100,7 @@ async fn route(kubelet: &Arc<Kubelet>, request: Request<Incoming>) -> Result<Res
     match parts.as_slice() {
         ["healthz" | "livez"] if readable => Ok(text("ok")),
         ["pods"] if readable => Ok(pods(kubelet)),
+        ["configz"] if readable => Ok(configz(kubelet)),
         ["stats", "summary"] if readable => Ok(json_body(&stats::summary(kubelet).await)),
         ["containerLogs", namespace, pod, container] if readable => {
             let view = find(kubelet, namespace, pod)?;
@@ -149,6 +150,19 @@ fn pods(kubelet: &Kubelet) -> Response<Body> {
         })
         .collect();
     json_body(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+}
+
+/// What the node runs with. Upstream serves its whole `KubeletConfiguration`; here is what there is of it.
+fn configz(kubelet: &Kubelet) -> Response<Body> {
+    let config = &kubelet.config;
+    json_body(&json!({"kubeletconfig": {
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "clusterDomain": config.cluster_domain,
+        "clusterDNS": config.cluster_dns,
+        "resolvConf": config.resolv_conf,
+        "maxPods": config.max_pods,
+    }}))
 }
 
 /// An answer in plain text.

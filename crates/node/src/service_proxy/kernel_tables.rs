@@ -216,30 +216,41 @@ impl Table {
 
     /// The elements; none if one cannot be read.
     fn dump(&mut self, nft: &mut Nftables) -> Result<Option<State>> {
-        let family = self.rules.family;
-        let mut by_number = BTreeMap::new();
-        for element in nft.elements(family, TABLE, CLASSES)? {
-            let Some((number, class)) = read_class(&element) else {
-                return Ok(None);
-            };
-            by_number.insert(number, class);
-        }
-        self.classes = by_number
-            .iter()
-            .map(|(number, class)| (*class, *number))
-            .collect();
-        let mut state = State::new();
-        for set in SETS {
-            for element in nft.elements(family, TABLE, set)? {
-                let class = |number| by_number.get(&number).copied();
-                let Some((key, value)) = elements::read(set, &element, self.is_ipv6(), class) else {
-                    return Ok(None);
-                };
-                state.insert(key, value);
-            }
-        }
+        let Some((classes, state)) = read_table(nft, self.rules.family)? else {
+            return Ok(None);
+        };
+        self.classes = classes;
         Ok(Some(state))
     }
+}
+
+/// Numbers of the classes that have a chain, and the elements; none if one of them cannot be read.
+pub(super) fn read_table(
+    nft: &mut Nftables,
+    family: Family,
+) -> Result<Option<(BTreeMap<Class, u32>, State)>> {
+    let mut by_number = BTreeMap::new();
+    for element in nft.elements(family, TABLE, CLASSES)? {
+        let Some((number, class)) = read_class(&element) else {
+            return Ok(None);
+        };
+        by_number.insert(number, class);
+    }
+    let mut state = State::new();
+    for set in SETS {
+        for element in nft.elements(family, TABLE, set)? {
+            let class = |number| by_number.get(&number).copied();
+            let Some((key, value)) = elements::read(set, &element, family == Family::Ip6, class) else {
+                return Ok(None);
+            };
+            state.insert(key, value);
+        }
+    }
+    let classes = by_number
+        .into_iter()
+        .map(|(number, class)| (class, number))
+        .collect();
+    Ok(Some((classes, state)))
 }
 
 fn read_class(element: &Element) -> Option<(u32, Class)> {

@@ -8,11 +8,13 @@ mod elements;
 mod housekeeping;
 mod informers;
 mod kernel_tables;
+mod look;
 mod rules;
 mod timeline;
 mod worker;
 
 pub use informers::follow;
+pub use look::look;
 pub use timeline::{ServiceTimeline, Timeline};
 
 use crate::data_plane::DataPlane;
