@@ -1,108 +1,372 @@
-//! Names that are not the cluster's: asked of the host's own resolvers.
+//! Names that are not the cluster's: asked of the host's own resolvers, or of those that a ConfigMap names, and
+//! remembered.
 
-use rand::Rng;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod cache;
+mod config;
+mod resolv_conf;
+mod upstream;
+
+pub(crate) use cache::Entry;
+pub use config::{ConfigError, ForwardConfig};
+
+use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::query::Question;
+use crate::record_type::HINFO;
+use crate::records::Answered;
+use cache::{Cache, Known};
+use parking_lot::{Mutex, RwLock};
+use resolv_conf::ResolvConf;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use upstream::{Group, Upstream};
 
-/// How long one resolver is given before the next is asked.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LARGEST_UDP: usize = 4096;
+/// Most bytes of remembered answers.
+const CACHE: usize = 16 << 20;
+/// Most questions that wait for resolvers at once.
+const MOST_WAITING: usize = 1024;
+/// How long a client waits for a resolver when there is an old answer (RFC 8767, 5).
+const PATIENCE_WITH_STALE: Duration = Duration::from_millis(1800);
 
-/// The host's resolvers, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Forwarder {
-    resolvers: Vec<SocketAddr>,
+/// Asks resolvers. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Forwarder(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The host's resolvers, if they are not fixed.
+    resolv_conf: Option<ResolvConf>,
+    settings: Mutex<Settings>,
+    routes: RwLock<Arc<Routes>>,
+    cache: Cache,
+    waiting: Mutex<HashMap<Question, Waiting>>,
+    /// Names that are asked only to see whether they come back, and of whom.
+    probes: Mutex<Vec<(Name, Arc<Upstream>)>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Told when the answer is there.
+type Waiting = watch::Receiver<Option<Arc<Entry>>>;
+
+/// What routes are made from.
+#[derive(Debug, Default)]
+struct Settings {
+    host: Vec<SocketAddr>,
+    config: ForwardConfig,
+    /// Where we are asked ourselves.
+    own: Vec<SocketAddr>,
+}
+
+/// Who is asked for what.
+#[derive(Debug)]
+struct Routes {
+    /// The longest domain first.
+    stub_domains: Vec<(Name, Arc<Group>)>,
+    upstream: Arc<Group>,
 }
 
 impl Forwarder {
-    /// Reads the `nameserver` lines of a resolv.conf; `own` is left out, or a query would go round for ever.
-    pub fn from_resolv_conf(text: &str, own: IpAddr) -> Self {
-        let resolvers = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("nameserver"))
-            .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
-            .filter(|address| *address != own)
-            .map(|address| SocketAddr::new(address, 53))
-            .collect();
-        Self { resolvers }
-    }
-
     /// Asks these resolvers.
     pub fn new(resolvers: Vec<SocketAddr>) -> Self {
-        Self { resolvers }
+        Self::with(resolvers, None)
     }
 
-    /// Sends the query on and returns the first answer; absent when no resolver answered.
-    pub async fn ask(&self, query: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
-        for resolver in &self.resolvers {
-            let attempt = async {
-                if over_tcp {
-                    ask_tcp(*resolver, query).await
-                } else {
-                    ask_udp(*resolver, query).await
+    /// Asks the resolvers of this resolv.conf, and others when it changes.
+    pub fn following(resolv_conf: PathBuf) -> Self {
+        Self::with(Vec::new(), Some(ResolvConf::new(resolv_conf)))
+    }
+
+    fn with(host: Vec<SocketAddr>, resolv_conf: Option<ResolvConf>) -> Self {
+        let settings = Settings {
+            host,
+            ..Settings::default()
+        };
+        Self(Arc::new(Inner {
+            resolv_conf,
+            routes: RwLock::new(Arc::new(settings.routes())),
+            settings: Mutex::new(settings),
+            cache: Cache::new(CACHE),
+            waiting: Mutex::default(),
+            probes: Mutex::default(),
+            metrics: Arc::default(),
+        }))
+    }
+
+    /// Stub domains and resolvers from now on. What was remembered is forgotten if that changes anything.
+    pub fn configure(&self, config: ForwardConfig) {
+        if self.change(|settings| std::mem::replace(&mut settings.config, config) != settings.config) {
+            self.look_for_loops();
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Whether a resolver was found to forward to us.
+    #[cfg(test)]
+    pub(crate) fn has_excluded(&self) -> bool {
+        self.0
+            .routes
+            .read()
+            .upstream
+            .upstreams
+            .iter()
+            .any(|upstream| upstream.is_excluded())
+    }
+
+    /// How many answers are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.0.cache.len()
+    }
+
+    /// We are asked here, so it is nowhere to ask.
+    pub(crate) fn add_own(&self, address: SocketAddr) {
+        self.change(|settings| {
+            settings.own.push(address);
+            true
+        });
+    }
+
+    /// An answer that can be given at once.
+    pub(crate) fn lookup(&self, question: &Question, now: Instant) -> Option<Arc<Entry>> {
+        let entry = self.0.cache.get(question)?;
+        match entry.ask(now) {
+            Known::Fresh { renew } => {
+                self.0.metrics.cache_hits.add();
+                if renew {
+                    self.0.metrics.prefetches.add();
+                    // Nobody waits for it.
+                    let _ = self.enqueue(question);
                 }
-            };
-            match timeout(PATIENCE, attempt).await {
-                Ok(Ok(reply)) => return Some(reply),
-                Ok(Err(error)) => tracing::debug!(%resolver, %error, "resolver failed"),
-                Err(_) => tracing::debug!(%resolver, "resolver timed out"),
+            }
+            Known::Stale => self.0.metrics.stale.add(),
+            Known::Expired | Known::Gone => return None,
+        }
+        Some(entry)
+    }
+
+    /// An answer from a resolver, or an old one if none answers, or a failure.
+    pub(crate) async fn resolve(&self, question: &Question) -> Arc<Entry> {
+        self.0.metrics.cache_misses.add();
+        let now = Instant::now();
+        let stale = self
+            .0
+            .cache
+            .get(question)
+            .filter(|e| matches!(e.ask(now), Known::Stale | Known::Expired));
+        let Some(mut answer) = self.enqueue(question) else {
+            self.0.metrics.overloads.add();
+            return stale.unwrap_or_else(|| Arc::new(Entry::new(Answered::failure(), now)));
+        };
+        let answer = async {
+            match answer.wait_for(Option::is_some).await.map(|entry| entry.clone()) {
+                Ok(Some(entry)) => entry,
+                // The task is gone without an answer.
+                _ => Arc::new(Entry::new(Answered::failure(), now)),
+            }
+        };
+        let Some(stale) = stale else { return answer.await };
+        let is_down = self.routes(now).group(&question.name).is_down(now);
+        let patience = if is_down {
+            Duration::ZERO
+        } else {
+            PATIENCE_WITH_STALE
+        };
+        timeout(patience, answer).await.unwrap_or_else(|_| {
+            self.0.metrics.stale.add();
+            stale.keep(now);
+            stale
+        })
+    }
+
+    /// Has a resolver asked, unless it is already; absent if too many are. The question is asked to its end even if
+    /// nobody waits any more: the next client will want to know.
+    fn enqueue(&self, question: &Question) -> Option<Waiting> {
+        let mut waiting = self.0.waiting.lock();
+        if let Some(answer) = waiting.get(question) {
+            return Some(answer.clone());
+        }
+        if waiting.len() >= MOST_WAITING {
+            return None;
+        }
+        let (sender, answer) = watch::channel(None);
+        waiting.insert(*question, answer.clone());
+        let asked = Asked {
+            forwarder: self.clone(),
+            question: *question,
+        };
+        tokio::spawn(async move {
+            let entry = asked.ask().await;
+            // From here on the question can be asked anew.
+            drop(asked);
+            sender.send_replace(Some(entry));
+        });
+        Some(answer)
+    }
+
+    async fn ask(&self, question: &Question) -> Arc<Entry> {
+        let group = self.routes(Instant::now()).group(&question.name).clone();
+        let answered = group.ask(question).await;
+        let counter = match &answered {
+            Some(_) => &self.0.metrics.upstream_answers,
+            None => &self.0.metrics.upstream_failures,
+        };
+        counter.add();
+        let now = Instant::now();
+        let entry = Arc::new(Entry::new(answered.unwrap_or_else(Answered::failure), now));
+        let old = self.0.cache.get(question);
+        match old.filter(|old| !entry.is_answer() && !matches!(old.ask(now), Known::Gone)) {
+            Some(old) => {
+                old.keep(now);
+                old
+            }
+            None => {
+                if entry.is_worth_keeping() {
+                    self.0.cache.insert(*question, entry.clone());
+                }
+                entry
             }
         }
-        None
+    }
+
+    fn routes(&self, now: Instant) -> Arc<Routes> {
+        let host = self.0.resolv_conf.as_ref().and_then(|file| file.changed(now));
+        if let Some(host) = host
+            && self.change(|settings| std::mem::replace(&mut settings.host, host) != settings.host)
+        {
+            self.look_for_loops();
+        }
+        self.0.routes.read().clone()
+    }
+
+    /// What was remembered came from others: it is forgotten.
+    fn change(&self, change: impl FnOnce(&mut Settings) -> bool) -> bool {
+        let mut settings = self.0.settings.lock();
+        let changed = change(&mut settings);
+        if changed {
+            *self.0.routes.write() = Arc::new(settings.routes());
+            self.0.cache.clear();
+        }
+        changed
+    }
+
+    /// Asks each resolver of this host for a name that only we know. One that forwards to us would have us ask it
+    /// for ever.
+    pub(crate) fn look_for_loops(&self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let routes = self.routes(Instant::now());
+        let groups = routes
+            .stub_domains
+            .iter()
+            .map(|(_, group)| group)
+            .chain([&routes.upstream]);
+        let probes: Vec<_> = groups.flat_map(|group| &group.upstreams).map(probe).collect();
+        *self.0.probes.lock() = probes.clone();
+        for (name, upstream) in probes {
+            let question = Question {
+                name,
+                record_type: HINFO,
+                dnssec_ok: false,
+                checking_disabled: false,
+            };
+            runtime.spawn(async move {
+                if let Err(error) = upstream::tell_if_local(upstream.address, &question).await {
+                    tracing::debug!(resolver = %upstream.address, %error, "resolver cannot be tested for a loop");
+                }
+            });
+        }
+    }
+
+    /// Whether a client asks what only we can have asked.
+    pub(crate) fn came_back(&self, question: &Question) -> bool {
+        if question.record_type != HINFO {
+            return false;
+        }
+        let probes = self.0.probes.lock();
+        let Some((_, upstream)) = probes.iter().find(|(name, _)| *name == question.name) else {
+            return false;
+        };
+        if !upstream.is_excluded() {
+            tracing::warn!(
+                resolver = %upstream.address,
+                "resolver forwards to the cluster DNS and is not used, or questions would go round for ever"
+            );
+            upstream.exclude();
+        }
+        true
     }
 }
 
-/// A new socket (so a new random port) and a new random id for each query: an answer cannot be guessed.
-async fn ask_udp(resolver: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: IpAddr = if resolver.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(resolver).await?;
-    let id = rand::rng().random::<u16>().to_be_bytes();
-    socket.send(&with_id(query, id)).await?;
-    let mut buffer = vec![0; LARGEST_UDP];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        if length >= 12 && buffer[..2] == id {
-            buffer.truncate(length);
-            return Ok(with_id(&buffer, [query[0], query[1]]));
+impl Default for Forwarder {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+/// A question that is being asked.
+struct Asked {
+    forwarder: Forwarder,
+    question: Question,
+}
+
+impl Asked {
+    async fn ask(&self) -> Arc<Entry> {
+        self.forwarder.ask(&self.question).await
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.forwarder.0.waiting.lock().remove(&self.question);
+    }
+}
+
+impl Settings {
+    fn routes(&self) -> Routes {
+        let group = |addresses: &[SocketAddr]| {
+            let (own, others): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| self.own.contains(a));
+            for address in own {
+                tracing::debug!(%address, "the cluster DNS does not ask itself");
+            }
+            Arc::new(Group::new(others))
+        };
+        let stubs = self.config.stub_domains.iter();
+        Routes {
+            stub_domains: stubs
+                .map(|(domain, addresses)| (*domain, group(addresses)))
+                .collect(),
+            upstream: group(self.config.upstream.as_ref().unwrap_or(&self.host)),
         }
     }
 }
 
-async fn ask_tcp(resolver: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(resolver).await?;
-    let length = u16::try_from(query.len()).map_err(std::io::Error::other)?;
-    stream
-        .write_all(&[&length.to_be_bytes()[..], query].concat())
-        .await?;
-    let length = stream.read_u16().await?;
-    let mut reply = vec![0; usize::from(length)];
-    stream.read_exact(&mut reply).await?;
-    Ok(reply)
+impl Routes {
+    fn group(&self, name: &Name) -> &Arc<Group> {
+        let stub = self
+            .stub_domains
+            .iter()
+            .find(|(domain, _)| name.before(domain).is_some());
+        stub.map_or(&self.upstream, |(_, group)| group)
+    }
 }
 
-fn with_id(message: &[u8], id: [u8; 2]) -> Vec<u8> {
-    let mut message = message.to_vec();
-    message[..2].copy_from_slice(&id);
-    message
+/// Two labels, for a resolver may keep single ones to itself.
+fn probe(upstream: &Arc<Upstream>) -> (Name, Arc<Upstream>) {
+    let text = format!("{:016x}.{:016x}", rand::random::<u64>(), rand::random::<u64>());
+    (
+        Name::parse(&text).expect("two labels of hexadecimal digits are a name"),
+        upstream.clone(),
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_own_address_is_never_asked() {
-        let own: IpAddr = "10.96.0.10".parse().expect("address");
-        let text = "# comment\nnameserver 10.96.0.10\nsearch x\nnameserver 127.0.0.53\nnameserver bad\n";
-        let forwarder = Forwarder::from_resolv_conf(text, own);
-        assert_eq!(forwarder.resolvers, ["127.0.0.53:53".parse().expect("address")]);
-    }
-}
+mod tests;

@@ -1,26 +1,30 @@
-//! Sockets: UDP and TCP on the cluster's DNS address.
+//! Sockets: UDP and TCP on the cluster's DNS addresses.
 
-use crate::answer::{Answer, answer};
 use crate::forward::Forwarder;
-use crate::zone::Zone;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
-use parking_lot::RwLock;
+use crate::query::Question;
+use crate::respond::{Client, Next, Responder, SharedZone};
+use crate::search_path::SharedSearchPaths;
+use std::fmt::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-/// The zone that the node's watches write and the server reads.
-pub type SharedZone = Arc<RwLock<Zone>>;
-
-/// What a client without EDNS takes over UDP (RFC 1035).
-const PLAIN_UDP: usize = 512;
-/// The largest answer that goes over UDP whatever the client offers: larger ones are often lost as fragments.
-const LARGEST_UDP: u16 = 1232;
+/// The longest query over UDP; real ones are a tenth of it.
+const LONGEST_QUERY: usize = 4096;
 const TCP_IDLE: Duration = Duration::from_secs(30);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Queries over UDP that wait for resolvers, and connections over TCP. Beyond that there is none left to serve whom
+/// the cluster's own names suffice.
+const MOST_WAITING: usize = 4096;
+const MOST_CONNECTIONS: usize = 512;
+/// Questions to resolvers for one query: a long search path.
+const MOST_QUESTIONS: usize = 48;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +32,19 @@ const TCP_IDLE: Duration = Duration::from_secs(30);
 pub struct BindError {
     address: SocketAddr,
     #[source]
-    source: std::io::Error,
+    source: io::Error,
 }
 
-/// Answers DNS on one address, UDP and TCP.
+/// Answers DNS over UDP and TCP.
 pub struct Server {
-    udp: Arc<UdpSocket>,
-    tcp: TcpListener,
-    shared: Arc<Shared>,
+    sockets: Vec<(Arc<UdpSocket>, TcpListener)>,
+    responder: Responder,
 }
 
 struct Shared {
-    zone: SharedZone,
-    forwarder: Forwarder,
+    responder: Responder,
+    waiting: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
 }
 
 impl Server {
@@ -50,36 +54,90 @@ impl Server {
         zone: SharedZone,
         forwarder: Forwarder,
     ) -> Result<Self, BindError> {
-        let failed = |source| BindError { address, source };
-        let udp = UdpSocket::bind(address).await.map_err(failed)?;
-        let tcp = TcpListener::bind(udp.local_addr().map_err(failed)?)
-            .await
-            .map_err(failed)?;
-        Ok(Self {
-            udp: Arc::new(udp),
-            tcp,
-            shared: Arc::new(Shared { zone, forwarder }),
-        })
+        let responder = Responder {
+            zone,
+            forwarder,
+            search_paths: SharedSearchPaths::default(),
+        };
+        let mut server = Self {
+            sockets: Vec::new(),
+            responder,
+        };
+        server.listen(address).await?;
+        Ok(server)
     }
 
-    /// Where it listens.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.udp.local_addr()
+    /// Takes another address, such as that of the other family.
+    pub async fn listen(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        let failed = |source| BindError { address, source };
+        let udp = UdpSocket::bind(address).await.map_err(failed)?;
+        let address = udp.local_addr().map_err(failed)?;
+        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        self.sockets.push((Arc::new(udp), tcp));
+        self.responder.forwarder.add_own(address);
+        self.responder.zone.write().add_name_server(address.ip());
+        Ok(())
+    }
+
+    /// Walks the search paths of these clients for them.
+    pub fn with_search_paths(mut self, search_paths: SharedSearchPaths) -> Self {
+        self.responder.search_paths = search_paths;
+        self
+    }
+
+    /// Where it listens first.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        // There is one since `bind`.
+        self.sockets.first().map_or_else(
+            || Err(io::ErrorKind::NotConnected.into()),
+            |(udp, _)| udp.local_addr(),
+        )
+    }
+
+    /// Appends this server's part to a page for Prometheus.
+    pub fn metrics(&self) -> impl Fn(&mut String) + Clone + Send + Sync + 'static {
+        let forwarder = self.responder.forwarder.clone();
+        move |page| {
+            forwarder.metrics().write(page);
+            let name = "coracle_dns_cache_entries";
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                page,
+                "# HELP {name} Remembered answers of resolvers.\n# TYPE {name} gauge\n{name} {}",
+                forwarder.remembered()
+            );
+        }
     }
 
     /// Serves until dropped.
     pub async fn run(self) {
-        tokio::join!(
-            serve_udp(self.udp, self.shared.clone()),
-            serve_tcp(self.tcp, self.shared)
-        );
+        let shared = Arc::new(Shared {
+            responder: self.responder,
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        });
+        shared.responder.forwarder.look_for_loops();
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut tasks = JoinSet::new();
+        for (udp, tcp) in self.sockets {
+            for _ in 0..workers {
+                tasks.spawn(serve_udp(udp.clone(), shared.clone()));
+            }
+            tasks.spawn(serve_tcp(tcp, shared.clone()));
+        }
+        // None of them ends by itself; a panic in one must not leave the others in silence.
+        if let Some(Err(error)) = tasks.join_next().await {
+            tracing::error!(%error, "a part of the dns server ended");
+        }
     }
 }
 
 async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
-    let mut buffer = [0; 4096];
+    let mut message = [0; LONGEST_QUERY];
+    let mut out = Vec::with_capacity(LONGEST_QUERY);
+    let none = Vec::new();
     loop {
-        let (length, client) = match socket.recv_from(&mut buffer).await {
+        let (length, address) = match socket.recv_from(&mut message).await {
             Ok(received) => received,
             // Such as an ICMP error for an earlier answer: it says nothing about the next query.
             Err(error) => {
@@ -87,18 +145,31 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let query = &buffer[..length];
-        match shared.local(query, false) {
-            Local::Reply(reply) => send(&socket, &reply, client).await,
-            Local::Ignore => {}
-            Local::Forward => {
+        let message = &message[..length];
+        let client = Client {
+            address: address.ip(),
+            over_tcp: false,
+        };
+        match shared.responder.respond(message, client, &none, &mut out) {
+            Next::Reply => send(&socket, &out, address).await,
+            Next::Ignore => {}
+            Next::Ask(question) => match shared.waiting.clone().try_acquire_owned() {
                 // Only what has to wait for others gets a task of its own.
-                let (socket, shared, query) = (socket.clone(), shared.clone(), query.to_vec());
-                tokio::spawn(async move {
-                    let reply = shared.forward(&query, false).await;
-                    send(&socket, &reply, client).await;
-                });
-            }
+                Ok(permit) => {
+                    let (socket, shared, message) = (socket.clone(), shared.clone(), message.to_vec());
+                    tokio::spawn(async move {
+                        let mut out = Vec::new();
+                        if shared.wait(&message, client, question, &mut out, permit).await == Next::Reply {
+                            send(&socket, &out, address).await;
+                        }
+                    });
+                }
+                Err(_) => {
+                    if shared.responder.fail(message, false, &mut out) == Next::Reply {
+                        send(&socket, &out, address).await;
+                    }
+                }
+            },
         }
     }
 }
@@ -111,174 +182,79 @@ async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
 
 async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     loop {
+        // Never closed, so there always comes one.
+        let Ok(permit) = shared.connections.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 let shared = shared.clone();
                 tokio::spawn(async move {
                     // The end of a connection, in whatever way, is the client's affair.
-                    let _ = serve_stream(stream, &shared).await;
+                    let _ = serve_stream(stream, address, &shared).await;
+                    drop(permit);
                 });
             }
-            Err(error) => tracing::debug!(%error, "dns accept failed"),
+            Err(error) => {
+                tracing::debug!(%error, "dns accept failed");
+                // Out of descriptors, most likely: they do not come back faster for being asked for.
+                sleep(ACCEPT_AGAIN).await;
+            }
         }
     }
 }
 
-async fn serve_stream(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    while let Ok(length) = timeout(TCP_IDLE, stream.read_u16()).await? {
-        let mut query = vec![0; usize::from(length)];
-        stream.read_exact(&mut query).await?;
-        let reply = match shared.local(&query, true) {
-            Local::Reply(reply) => reply,
-            Local::Ignore => return Ok(()),
-            Local::Forward => shared.forward(&query, true).await,
+async fn serve_stream(mut stream: TcpStream, address: SocketAddr, shared: &Shared) -> io::Result<()> {
+    let client = Client {
+        address: address.ip(),
+        over_tcp: true,
+    };
+    let (mut message, mut out) = (Vec::new(), Vec::new());
+    loop {
+        timeout(TCP_IDLE, async {
+            let length = stream.read_u16().await?;
+            message.resize(usize::from(length), 0);
+            stream.read_exact(&mut message).await
+        })
+        .await??;
+        let next = match shared.responder.respond(&message, client, &Vec::new(), &mut out) {
+            Next::Ask(question) => {
+                let Ok(permit) = shared.waiting.clone().acquire_owned().await else {
+                    return Ok(());
+                };
+                shared.wait(&message, client, question, &mut out, permit).await
+            }
+            next => next,
         };
-        let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
-        stream
-            .write_all(&[&length.to_be_bytes()[..], &reply].concat())
-            .await?;
+        if next != Next::Reply {
+            return Ok(());
+        }
+        let length = u16::try_from(out.len()).map_err(io::Error::other)?;
+        out.splice(..0, length.to_be_bytes());
+        timeout(TCP_IDLE, stream.write_all(&out)).await??;
     }
-    Ok(())
-}
-
-/// What to do with a query without asking anybody.
-enum Local {
-    Reply(Vec<u8>),
-    Forward,
-    Ignore,
 }
 
 impl Shared {
-    fn local(&self, bytes: &[u8], over_tcp: bool) -> Local {
-        let Ok(query) = Message::from_vec(bytes) else {
-            return malformed(bytes);
-        };
-        if query.metadata.message_type != MessageType::Query {
-            return Local::Ignore;
-        }
-        let mut reply = reply_to(&query);
-        if query.metadata.op_code != OpCode::Query {
-            reply.metadata.response_code = ResponseCode::NotImp;
-            return Local::Reply(encode(&reply, &query, over_tcp));
-        }
-        let [question] = query.queries.as_slice() else {
-            reply.metadata.response_code = ResponseCode::FormErr;
-            return Local::Reply(encode(&reply, &query, over_tcp));
-        };
-        match answer(&self.zone.read(), &question.name, question.query_type) {
-            Answer::NotOurs => return Local::Forward,
-            Answer::Records(answers, additional) => {
-                // An alias leads out of the cluster: the rest of the answer is somebody else's.
-                let alias = answers.iter().any(|r| r.data.record_type() == RecordType::CNAME);
-                if alias && question.query_type != RecordType::CNAME {
-                    return Local::Forward;
-                }
-                reply.answers = answers;
-                reply.additionals = additional;
-            }
-            Answer::NoData(soa) => reply.authorities.push(*soa),
-            Answer::NameError(soa) => {
-                reply.metadata.response_code = ResponseCode::NXDomain;
-                reply.authorities.push(*soa);
+    /// Asks resolvers until the answer is complete.
+    async fn wait(
+        &self,
+        message: &[u8],
+        client: Client,
+        mut question: Question,
+        out: &mut Vec<u8>,
+        _permit: OwnedSemaphorePermit,
+    ) -> Next {
+        let mut asked = Vec::new();
+        for _ in 0..MOST_QUESTIONS {
+            let entry = self.responder.forwarder.resolve(&question).await;
+            asked.push((question, entry));
+            match self.responder.respond(message, client, &asked, out) {
+                Next::Ask(next) => question = next,
+                done => return done,
             }
         }
-        reply.metadata.authoritative = true;
-        Local::Reply(encode(&reply, &query, over_tcp))
-    }
-
-    /// Asks the host's resolvers; an ExternalName is followed and its own record goes in front.
-    async fn forward(&self, bytes: &[u8], over_tcp: bool) -> Vec<u8> {
-        let Ok(query) = Message::from_vec(bytes) else {
-            return Vec::new();
-        };
-        let alias = query.queries.first().and_then(|question| self.alias(question));
-        let Some((record, target)) = alias else {
-            return match self.forwarder.ask(bytes, over_tcp).await {
-                Some(reply) => reply,
-                None => encode(&failure(&query), &query, over_tcp),
-            };
-        };
-        let mut onward = query.clone();
-        onward.queries[0].name = target;
-        let mut reply = reply_to(&query);
-        reply.answers.push(record);
-        let answered = match onward.to_vec() {
-            Ok(bytes) => self.forwarder.ask(&bytes, over_tcp).await,
-            Err(_) => None,
-        };
-        match answered.and_then(|bytes| Message::from_vec(&bytes).ok()) {
-            Some(answered) => {
-                reply.answers.extend(answered.answers);
-                reply.authorities = answered.authorities;
-                reply.metadata.response_code = answered.metadata.response_code;
-            }
-            // The alias itself is known; a client that only wants it is served.
-            None => tracing::debug!("no resolver answered for an alias"),
-        }
-        encode(&reply, &query, over_tcp)
-    }
-
-    fn alias(&self, question: &hickory_proto::op::Query) -> Option<(Record, hickory_proto::rr::Name)> {
-        let Answer::Records(records, _) = answer(&self.zone.read(), &question.name, question.query_type)
-        else {
-            return None;
-        };
-        records.into_iter().find_map(|record| match &record.data {
-            RData::CNAME(target) => Some((record.clone(), target.0.clone())),
-            _ => None,
-        })
-    }
-}
-
-fn reply_to(query: &Message) -> Message {
-    let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
-    reply.metadata.recursion_desired = query.metadata.recursion_desired;
-    reply.metadata.recursion_available = true;
-    reply.queries = query.queries.clone();
-    if query.edns.is_some() {
-        let mut edns = Edns::new();
-        edns.set_max_payload(LARGEST_UDP);
-        reply.edns = Some(edns);
-    }
-    reply
-}
-
-fn failure(query: &Message) -> Message {
-    let mut reply = reply_to(query);
-    reply.metadata.response_code = ResponseCode::ServFail;
-    reply
-}
-
-/// Encodes a reply; one too long for the client's UDP goes without records and with the truncation flag.
-fn encode(reply: &Message, query: &Message, over_tcp: bool) -> Vec<u8> {
-    let bytes = reply.to_vec().unwrap_or_default();
-    let limit = match &query.edns {
-        _ if over_tcp => usize::from(u16::MAX),
-        Some(edns) => usize::from(edns.max_payload().clamp(PLAIN_UDP as u16, LARGEST_UDP)),
-        None => PLAIN_UDP,
-    };
-    if bytes.len() <= limit {
-        return bytes;
-    }
-    let mut short = reply.truncate();
-    short.answers.clear();
-    short.metadata.truncation = true;
-    short.to_vec().unwrap_or_default()
-}
-
-/// A query that cannot be read gets FORMERR if it has at least a header; otherwise silence.
-fn malformed(bytes: &[u8]) -> Local {
-    let Some(&[high, low]) = bytes.get(..2) else {
-        return Local::Ignore;
-    };
-    let is_query = bytes.get(2).is_some_and(|flags| flags & 0x80 == 0);
-    if bytes.len() < 12 || !is_query {
-        return Local::Ignore;
-    }
-    let id = u16::from_be_bytes([high, low]);
-    match Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec() {
-        Ok(reply) => Local::Reply(reply),
-        Err(_) => Local::Ignore,
+        self.responder.fail(message, client.over_tcp, out)
     }
 }
 

@@ -1,301 +1,291 @@
-//! The records of the cluster: Services and their endpoints, kept as they change.
+//! The cluster as DNS sees it: Services and their endpoints, kept as they change.
 //!
 //! A Service and its EndpointSlices arrive in any order; a slice without its Service is kept and answers nothing.
 
+mod object;
+
+pub(crate) use object::{Endpoint, Port, Target, undashed};
+
+use crate::name::{InvalidName, Name};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use std::collections::{BTreeMap, HashMap};
+use object::{Slice, key};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-
-/// Names the Service that an EndpointSlice belongs to.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-
-/// A port that has a name: the target of `_NAME._PROTOCOL.` queries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedPort {
-    /// Name, empty for an unnamed port.
-    pub name: String,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
-    /// Number.
-    pub port: u16,
-}
-
-/// One address of a headless Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The pod's hostname where it has one, else the address with dashes.
-    pub hostname: String,
-    /// Address.
-    pub address: IpAddr,
-    /// The slice's ports.
-    pub ports: Vec<NamedPort>,
-}
-
-/// What a Service's name stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Stable addresses and the Service's ports.
-    Cluster(Vec<IpAddr>, Vec<NamedPort>),
-    /// The endpoints themselves; `true` if unready ones are published too.
-    Headless(bool),
-    /// Another name.
-    External(String),
-}
-
-#[derive(Debug, Clone)]
-struct SliceEndpoint {
-    endpoint: Endpoint,
-    ready: bool,
-}
 
 /// Namespace and name.
 type Key = (String, String);
+type SliceId = u64;
 
 /// The records of one cluster domain.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Zone {
-    domain: Vec<String>,
-    services: HashMap<String, HashMap<String, Target>>,
-    slices: HashMap<Key, BTreeMap<String, Vec<SliceEndpoint>>>,
-    slice_service: HashMap<Key, String>,
-    addresses: HashMap<IpAddr, Key>,
+    domain: Name,
+    name_servers: Vec<IpAddr>,
+    namespaces: HashSet<String>,
+    /// By namespace, then name.
+    services: HashMap<String, HashMap<String, Known>>,
+    cluster_ips: HashMap<IpAddr, Key>,
+    slices: HashMap<SliceId, Slice>,
+    slice_ids: HashMap<Key, SliceId>,
+    next_slice: SliceId,
+    /// The slices that an address is in: an address is found without a look at the others.
+    endpoint_ips: BTreeSet<(IpAddr, SliceId)>,
     serial: u32,
+    synced: bool,
+}
+
+/// What has been seen of a Service: itself, slices, or both.
+#[derive(Debug, Default)]
+struct Known {
+    target: Option<Target>,
+    slices: Vec<SliceId>,
+}
+
+/// One name of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner<'a> {
+    pub namespace: &'a str,
+    pub service: &'a str,
+    pub endpoint: Option<&'a Endpoint>,
 }
 
 impl Zone {
-    /// A zone for a domain such as `cluster.local`.
-    pub fn new(domain: &str) -> Self {
-        let domain = domain.trim_matches('.').to_ascii_lowercase();
-        Self {
-            domain: domain.split('.').map(str::to_owned).collect(),
-            ..Self::default()
-        }
+    /// An empty zone for a domain such as `cluster.local`.
+    pub fn new(domain: &str) -> Result<Self, InvalidName> {
+        Ok(Self {
+            domain: Name::parse(domain)?,
+            name_servers: Vec::new(),
+            namespaces: HashSet::new(),
+            services: HashMap::new(),
+            cluster_ips: HashMap::new(),
+            slices: HashMap::new(),
+            slice_ids: HashMap::new(),
+            next_slice: 0,
+            endpoint_ips: BTreeSet::new(),
+            serial: 0,
+            synced: false,
+        })
     }
 
-    /// The labels of the domain.
-    pub fn domain(&self) -> &[String] {
+    /// Everything that exists has been told: from now on what is not there does not exist. Before, nobody is told
+    /// that a name does not exist.
+    pub fn set_synced(&mut self) {
+        self.synced = true;
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    pub(crate) fn domain(&self) -> &Name {
         &self.domain
     }
 
     /// Counts changes: the SOA's serial.
-    pub fn serial(&self) -> u32 {
+    pub(crate) fn serial(&self) -> u32 {
         self.serial
+    }
+
+    /// An address that serves this zone.
+    pub(crate) fn add_name_server(&mut self, address: IpAddr) {
+        self.name_servers.push(address);
+    }
+
+    pub(crate) fn name_servers(&self) -> &[IpAddr] {
+        &self.name_servers
+    }
+
+    /// Adds a Namespace.
+    pub fn upsert_namespace(&mut self, name: &str) {
+        self.namespaces.insert(name.to_owned());
+    }
+
+    /// Removes a Namespace.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
     }
 
     /// Adds or replaces a Service.
     pub fn upsert_service(&mut self, service: &Service) {
-        let (namespace, name) = key(&service.metadata.namespace, &service.metadata.name);
-        let target = target(service);
-        self.forget_addresses(&namespace, &name);
-        if let Target::Cluster(addresses, _) = &target {
+        let (namespace, name) = key(&service.metadata);
+        let target = Target::of(service);
+        self.forget_cluster_ips(&namespace, &name);
+        if let Target::Cluster { addresses, .. } = &target {
             for address in addresses {
-                self.addresses.insert(*address, (namespace.clone(), name.clone()));
+                self.cluster_ips
+                    .insert(*address, (namespace.clone(), name.clone()));
             }
         }
-        self.services.entry(namespace).or_default().insert(name, target);
+        self.known(namespace, name).target = Some(target);
         self.serial = self.serial.wrapping_add(1);
     }
 
     /// Removes a Service.
     pub fn remove_service(&mut self, namespace: &str, name: &str) {
-        self.forget_addresses(namespace, name);
-        if let Some(services) = self.services.get_mut(namespace) {
-            services.remove(name);
-            if services.is_empty() {
-                self.services.remove(namespace);
-            }
+        self.forget_cluster_ips(namespace, name);
+        if let Some(known) = self.services.get_mut(namespace).and_then(|s| s.get_mut(name)) {
+            known.target = None;
+            self.forget_unknown(namespace, name);
         }
         self.serial = self.serial.wrapping_add(1);
     }
 
     /// Adds or replaces an EndpointSlice.
     pub fn upsert_slice(&mut self, slice: &EndpointSlice) {
-        let (namespace, name) = key(&slice.metadata.namespace, &slice.metadata.name);
-        let service = slice
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(SERVICE_NAME_LABEL))
-            .cloned();
+        let (namespace, name) = key(&slice.metadata);
         self.remove_slice(&namespace, &name);
-        let Some(service) = service else { return };
-        self.slice_service
-            .insert((namespace.clone(), name.clone()), service.clone());
-        self.slices
-            .entry((namespace, service))
-            .or_default()
-            .insert(name, endpoints(slice));
+        let Some(slice) = Slice::of(slice) else { return };
+        let id = self.next_slice;
+        self.next_slice += 1;
+        self.endpoint_ips
+            .extend(slice.endpoints.iter().map(|e| (e.address, id)));
+        self.known(namespace.clone(), slice.service.clone())
+            .slices
+            .push(id);
+        self.slices.insert(id, slice);
+        self.slice_ids.insert((namespace, name), id);
     }
 
     /// Removes an EndpointSlice.
     pub fn remove_slice(&mut self, namespace: &str, name: &str) {
-        let Some(service) = self
-            .slice_service
-            .remove(&(namespace.to_owned(), name.to_owned()))
+        self.serial = self.serial.wrapping_add(1);
+        let key = (namespace.to_owned(), name.to_owned());
+        let Some((id, slice)) = self
+            .slice_ids
+            .remove(&key)
+            .and_then(|id| Some((id, self.slices.remove(&id)?)))
         else {
             return;
         };
-        let key = (namespace.to_owned(), service);
-        if let Some(slices) = self.slices.get_mut(&key) {
-            slices.remove(name);
-            if slices.is_empty() {
-                self.slices.remove(&key);
-            }
+        for endpoint in &slice.endpoints {
+            self.endpoint_ips.remove(&(endpoint.address, id));
         }
-        self.serial = self.serial.wrapping_add(1);
+        if let Some(known) = self
+            .services
+            .get_mut(namespace)
+            .and_then(|s| s.get_mut(&slice.service))
+        {
+            known.slices.retain(|other| *other != id);
+            self.forget_unknown(namespace, &slice.service);
+        }
     }
 
-    /// Whether the namespace has any Service.
-    pub fn has_namespace(&self, namespace: &str) -> bool {
-        self.services.contains_key(namespace)
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.contains(namespace)
+            || self
+                .services
+                .get(namespace)
+                .is_some_and(|s| s.values().any(|known| known.target.is_some()))
     }
 
     /// What a Service's name stands for.
-    pub fn service(&self, namespace: &str, name: &str) -> Option<&Target> {
-        self.services.get(namespace)?.get(name)
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Target> {
+        self.services.get(namespace)?.get(name)?.target.as_ref()
     }
 
-    /// The published endpoints of a headless Service.
-    pub fn endpoints(&self, namespace: &str, name: &str) -> Vec<&Endpoint> {
-        let Some(Target::Headless(unready_too)) = self.service(namespace, name) else {
-            return Vec::new();
+    /// The published endpoints of a Service, each with its ports. While the controller moves an endpoint from one
+    /// slice to another it is in both.
+    pub(crate) fn endpoints(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Iterator<Item = (&Endpoint, &[Port])> {
+        let known = self
+            .services
+            .get(namespace)
+            .and_then(|services| services.get(name));
+        let target = known.and_then(|known| known.target.as_ref());
+        let slices = known.map_or(&[][..], |known| &known.slices);
+        slices
+            .iter()
+            .filter_map(|id| self.slices.get(id))
+            .flat_map(|slice| {
+                slice
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| (endpoint, &slice.ports[..]))
+            })
+            .filter(move |(endpoint, _)| target.is_some_and(|target| target.publishes(endpoint)))
+    }
+
+    /// Every name that an address has: a Service's, or else those as an endpoint.
+    pub(crate) fn owners(&self, address: IpAddr) -> Vec<Owner<'_>> {
+        if let Some((namespace, service)) = self.cluster_ips.get(&address) {
+            return vec![Owner {
+                namespace,
+                service,
+                endpoint: None,
+            }];
+        }
+        let mut owners: Vec<Owner> = self
+            .endpoint_ips
+            .range((address, 0)..=(address, SliceId::MAX))
+            .filter_map(|(_, id)| self.slices.get(id))
+            .filter_map(|slice| {
+                let target = self.service(&slice.namespace, &slice.service)?;
+                let mut endpoints = slice.endpoints.iter();
+                let endpoint = endpoints.find(|e| e.address == address && target.publishes(e))?;
+                let (namespace, service) = (&slice.namespace, &slice.service);
+                Some(Owner {
+                    namespace,
+                    service,
+                    endpoint: Some(endpoint),
+                })
+            })
+            .collect();
+        owners.sort_unstable();
+        // In two slices at once, or of two minds about readiness: one name all the same.
+        owners.dedup_by_key(|o| {
+            (
+                o.namespace,
+                o.service,
+                o.endpoint.and_then(|e| e.hostname.as_deref()),
+            )
+        });
+        owners
+    }
+
+    fn known(&mut self, namespace: String, name: String) -> &mut Known {
+        self.services
+            .entry(namespace)
+            .or_default()
+            .entry(name)
+            .or_default()
+    }
+
+    fn forget_unknown(&mut self, namespace: &str, name: &str) {
+        let Some(services) = self.services.get_mut(namespace) else {
+            return;
         };
-        self.slices
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .flatten()
-            .filter(|e| e.ready || *unready_too)
-            .map(|e| &e.endpoint)
-            .collect()
+        if services
+            .get(name)
+            .is_some_and(|known| known.target.is_none() && known.slices.is_empty())
+        {
+            services.remove(name);
+        }
+        if services.is_empty() {
+            self.services.remove(namespace);
+        }
     }
 
-    /// Every name that an address has: `(optional hostname, Service, namespace)`.
-    pub fn names_of(&self, address: IpAddr) -> Vec<(Option<&str>, &str, &str)> {
-        if let Some((namespace, name)) = self.addresses.get(&address) {
-            return vec![(None, name, namespace)];
-        }
-        let mut names = Vec::new();
-        for (key, slices) in &self.slices {
-            let (namespace, service) = key;
-            if !matches!(self.service(namespace, service), Some(Target::Headless(_))) {
-                continue;
-            }
-            let found = slices.values().flatten().find(|e| e.endpoint.address == address);
-            if let Some(found) = found {
-                names.push((
-                    Some(found.endpoint.hostname.as_str()),
-                    service.as_str(),
-                    namespace.as_str(),
-                ));
-            }
-        }
-        names.sort_unstable();
-        names
-    }
-
-    fn forget_addresses(&mut self, namespace: &str, name: &str) {
-        let Some(Target::Cluster(addresses, _)) = self.services.get(namespace).and_then(|s| s.get(name))
-        else {
+    fn forget_cluster_ips(&mut self, namespace: &str, name: &str) {
+        let known = self
+            .services
+            .get(namespace)
+            .and_then(|services| services.get(name));
+        let Some(Target::Cluster { addresses, .. }) = known.and_then(|known| known.target.as_ref()) else {
             return;
         };
         for address in addresses {
             // Two Services never share an address, but events of a delete and a create may cross.
-            if self
-                .addresses
-                .get(address)
-                .is_some_and(|(ns, n)| ns == namespace && n == name)
-            {
-                self.addresses.remove(address);
+            let owner = self.cluster_ips.get(address);
+            if owner.is_some_and(|(ns, n)| ns == namespace && n == name) {
+                self.cluster_ips.remove(address);
             }
         }
     }
 }
 
-fn key(namespace: &Option<String>, name: &Option<String>) -> Key {
-    (
-        namespace.clone().unwrap_or_default(),
-        name.clone().unwrap_or_default(),
-    )
-}
-
-fn target(service: &Service) -> Target {
-    let Some(spec) = &service.spec else {
-        return Target::Headless(false);
-    };
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Target::External(spec.external_name.clone().unwrap_or_default());
-    }
-    if spec.cluster_ip.as_deref() == Some("None") {
-        return Target::Headless(spec.publish_not_ready_addresses.unwrap_or(false));
-    }
-    let mut addresses: Vec<IpAddr> = spec
-        .cluster_ips
-        .iter()
-        .flatten()
-        .chain(spec.cluster_ip.iter())
-        .filter_map(|address| address.parse().ok())
-        .collect();
-    let mut seen = std::collections::HashSet::new();
-    addresses.retain(|address| seen.insert(*address));
-    let ports = spec
-        .ports
-        .iter()
-        .flatten()
-        .map(|port| NamedPort {
-            name: port.name.clone().unwrap_or_default(),
-            protocol: port.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
-            port: u16::try_from(port.port).unwrap_or_default(),
-        })
-        .collect();
-    Target::Cluster(addresses, ports)
-}
-
-fn endpoints(slice: &EndpointSlice) -> Vec<SliceEndpoint> {
-    let ports: Vec<NamedPort> = slice
-        .ports
-        .iter()
-        .flatten()
-        .filter_map(|port| {
-            Some(NamedPort {
-                name: port.name.clone().unwrap_or_default(),
-                protocol: port.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
-                port: u16::try_from(port.port?).ok()?,
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for endpoint in slice.endpoints.iter().flatten() {
-        let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-        for address in endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok()) {
-            let hostname = endpoint.hostname.clone().unwrap_or_else(|| dashed(address));
-            all.push(SliceEndpoint {
-                endpoint: Endpoint {
-                    hostname,
-                    address,
-                    ports: ports.clone(),
-                },
-                ready,
-            });
-        }
-    }
-    all
-}
-
-/// `10-244-0-7`, `fd00--7`: the name of an address.
-pub fn dashed(address: IpAddr) -> String {
-    address.to_string().replace(['.', ':'], "-")
-}
-
-/// The address that a dashed name stands for.
-pub fn undashed(name: &str) -> Option<IpAddr> {
-    match name.replace('-', ".").parse::<std::net::Ipv4Addr>() {
-        Ok(address) => Some(IpAddr::V4(address)),
-        Err(_) => name
-            .replace('-', ":")
-            .parse::<std::net::Ipv6Addr>()
-            .ok()
-            .map(IpAddr::V6),
-    }
-}
+#[cfg(test)]
+mod tests;

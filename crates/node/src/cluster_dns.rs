@@ -1,5 +1,12 @@
-//! Feeds the cluster's DNS zone from watches of Services and EndpointSlices.
+//! Feeds the cluster's DNS: the zone from watches of Services, EndpointSlices and Namespaces ([`run`]), resolvers from
+//! a ConfigMap ([`follow_config`]), search paths from the node's pods ([`follow_clients`]).
 //! Upstream counterpart: the watches of CoreDNS' `kubernetes` plugin, here once a node.
+
+mod clients;
+mod config;
+
+pub use clients::follow_clients;
+pub use config::follow_config;
 
 use bytes::Bytes;
 use coracle_client::{Client, Event, informer};
@@ -33,26 +40,22 @@ impl Timeline {
 
 /// Keeps the zone up to date until dropped. `synced` is told when the zone holds everything that existed at the start.
 pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, synced: oneshot::Sender<()>) {
-    let (services_in, mut services) = mpsc::channel(QUEUE);
-    let (slices_in, mut slices) = mpsc::channel(QUEUE);
-    let resource = |group: &str, plural: &str| GroupVersionResource::new(group, "v1", plural);
-    let watch_services = informer::run(
-        client.clone(),
-        resource("", "services"),
-        informer::Options::default(),
-        services_in,
-    );
-    let watch_slices = informer::run(
-        client,
-        resource("discovery.k8s.io", "endpointslices"),
-        informer::Options::default(),
-        slices_in,
-    );
+    let watch = |group: &str, plural: &str| {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let resource = GroupVersionResource::new(group, "v1", plural);
+        (
+            informer::run(client.clone(), resource, informer::Options::default(), sender),
+            events,
+        )
+    };
+    let (watch_services, mut services) = watch("", "services");
+    let (watch_slices, mut slices) = watch("discovery.k8s.io", "endpointslices");
+    let (watch_namespaces, mut namespaces) = watch("", "namespaces");
     let apply = async {
         let mut synced = Some(synced);
-        let (mut have_services, mut have_slices) = (false, false);
+        let (mut have_services, mut have_slices, mut have_namespaces) = (false, false, false);
         loop {
-            // Cancel-safe: receiving from a channel loses nothing when the other branch wins.
+            // Cancel-safe: receiving from a channel loses nothing when another branch wins.
             tokio::select! {
                 Some(event) = services.recv() => match event {
                     Event::Applied { key, object, .. } => {
@@ -78,22 +81,32 @@ pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, sync
                     Event::Synced(_) => have_slices = true,
                     Event::Progress(_) => {}
                 },
+                Some(event) = namespaces.recv() => match event {
+                    Event::Applied { key, .. } => zone.write().upsert_namespace(&key.name),
+                    Event::Deleted { key, .. } => zone.write().remove_namespace(&key.name),
+                    Event::Synced(_) => have_namespaces = true,
+                    Event::Progress(_) => {}
+                },
                 else => return,
             }
             if have_services
                 && have_slices
+                && have_namespaces
                 && let Some(synced) = synced.take()
             {
+                zone.write().set_synced();
                 // Nobody may be waiting any more.
                 let _ = synced.send(());
             }
         }
     };
-    tokio::join!(watch_services, watch_slices, apply);
+    tokio::join!(watch_services, watch_slices, watch_namespaces, apply);
 }
 
 fn decode<K: DeserializeOwned>(object: &Bytes) -> Option<K> {
     serde_json::from_slice(object)
-        .map_err(|error| tracing::warn!(%error, "object does not decode and has no DNS records"))
+        .map_err(
+            |error| tracing::warn!(%error, "object does not decode and means nothing to the cluster DNS"),
+        )
         .ok()
 }

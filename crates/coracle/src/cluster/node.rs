@@ -9,8 +9,7 @@ use crate::config::ClusterConfig;
 use anyhow::{Context, Result, anyhow};
 use coracle_apiserver::UserInfo;
 use coracle_dataplane::Config as ProxyConfig;
-use coracle_dns::forward::Forwarder;
-use coracle_dns::{Server as DnsServer, SharedZone, Zone};
+use coracle_dns::{Forwarder, Server as DnsServer, SharedSearchPaths, SharedZone, Zone};
 use coracle_kernel::mount::detach_below;
 use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
@@ -67,14 +66,22 @@ pub async fn start(
     let network = Arc::new(PodNetwork::new(network_config(config)?)?);
     let client = control_plane.client(identity(name));
 
-    let (dns, zone) = dns_server(config).await?;
+    let zone: SharedZone = Arc::new(Zone::new(&config.cluster_domain)?.into());
+    let forwarder = Forwarder::following(resolv_conf());
+    let search_paths = SharedSearchPaths::default();
+    let dns_address = SocketAddr::from((config.dns_address()?, DNS_PORT));
+    let dns = DnsServer::bind(dns_address, zone.clone(), forwarder.clone()).await?;
     let (synced, dns_synced) = oneshot::channel();
     let names = Arc::new(cluster_dns::Timeline::default());
-    tasks.spawn("cluster DNS", dns.run());
+    tasks.spawn("cluster DNS", dns.with_search_paths(search_paths.clone()).run());
     let dns_client = control_plane.client(UserInfo::new("system:kube-dns", &["system:masters"]));
     tasks.spawn(
         "cluster DNS zone",
-        cluster_dns::run(dns_client, zone, names.clone(), synced),
+        cluster_dns::run(dns_client.clone(), zone, names.clone(), synced),
+    );
+    tasks.spawn(
+        "cluster DNS resolvers",
+        cluster_dns::follow_config(dns_client.clone(), forwarder),
     );
     let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
     let following = proxy.clone();
@@ -112,6 +119,10 @@ pub async fn start(
             tls::ClientCertificates::Required,
         )?),
     };
+    tasks.spawn(
+        "cluster DNS clients",
+        cluster_dns::follow_clients(dns_client, &node_config, search_paths),
+    );
     listener.set_nonblocking(true)?;
     let parts = Parts {
         client,
@@ -214,15 +225,6 @@ fn cgroup_root(data_dir: &Path) -> PathBuf {
     }
     let text = data_dir.to_string_lossy();
     PathBuf::from(format!("coracle-{}", text.trim_matches('/').replace('/', "-")))
-}
-
-async fn dns_server(config: &ClusterConfig) -> Result<(DnsServer, SharedZone)> {
-    let address = config.dns_address()?;
-    let resolvers = std::fs::read_to_string(resolv_conf()).unwrap_or_default();
-    let forwarder = Forwarder::from_resolv_conf(&resolvers, address.into());
-    let zone: SharedZone = Arc::new(Zone::new(&config.cluster_domain).into());
-    let server = DnsServer::bind(SocketAddr::from((address, DNS_PORT)), zone.clone(), forwarder).await?;
-    Ok((server, zone))
 }
 
 fn resolv_conf() -> PathBuf {

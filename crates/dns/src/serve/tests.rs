@@ -1,107 +1,223 @@
 //! Real queries over loopback sockets.
 
 use super::*;
-use hickory_proto::op::Query;
-use hickory_proto::rr::Name;
+use crate::search_path::SearchPath;
+use crate::testing::{
+    LOOPBACK, Resolver, bytes, message, read, render, reply_to, upsert_service, upsert_slice,
+};
+use crate::zone::Zone;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType as T;
 use serde_json::json;
-use std::str::FromStr;
+use std::net::IpAddr;
+
+fn zone() -> SharedZone {
+    let mut zone = Zone::new("cluster.local").expect("a name");
+    upsert_service(&mut zone, "ns", "web", json!({"clusterIP": "10.96.0.20"}));
+    upsert_service(
+        &mut zone,
+        "ns",
+        "far",
+        json!({"type": "ExternalName", "externalName": "www.example.com"}),
+    );
+    upsert_service(&mut zone, "ns", "many", json!({"clusterIP": "None"}));
+    let endpoints: Vec<_> = (0..200)
+        .map(|n| json!({"addresses": [format!("10.244.1.{n}")]}))
+        .collect();
+    upsert_slice(&mut zone, "ns", "many", "many-x", json!([]), json!(endpoints));
+    zone.set_synced();
+    Arc::new(zone.into())
+}
 
 async fn start(forwarder: Forwarder) -> SocketAddr {
-    let mut zone = Zone::new("cluster.local");
-    let web =
-        json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.96.0.20"}});
-    let far = json!({"metadata": {"name": "far", "namespace": "default"},
-                     "spec": {"type": "ExternalName", "externalName": "example.org"}});
-    let many = json!({"metadata": {"name": "many", "namespace": "default"}, "spec": {"clusterIP": "None"}});
-    for service in [web, far, many] {
-        zone.upsert_service(&serde_json::from_value(service).expect("a Service"));
-    }
-    let endpoints: Vec<_> = (0..200)
-        .map(|n| json!({"addresses": [format!("10.244.1.{n}")], "conditions": {}}))
-        .collect();
-    let slice = json!({"metadata": {"name": "many-x", "namespace": "default", "labels": {"kubernetes.io/service-name": "many"}},
-                       "addressType": "IPv4", "endpoints": endpoints});
-    zone.upsert_slice(&serde_json::from_value(slice).expect("a slice"));
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(address, Arc::new(RwLock::new(zone)), forwarder)
+    let mut server = Server::bind((LOOPBACK, 0).into(), zone(), forwarder)
         .await
         .expect("bound");
-    let address = server.local_addr().expect("address");
+    let paths = SharedSearchPaths::default();
+    let path = SearchPath::new(["ns.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    paths
+        .write()
+        .insert(LOOPBACK, Arc::new(path.expect("names").expect("not empty")));
+    server = server.with_search_paths(paths);
+    let address = server.local_addr().expect("an address");
     tokio::spawn(server.run());
     address
 }
 
-fn query(name: &str, record_type: RecordType) -> Vec<u8> {
-    let mut message = Message::query();
-    message.metadata.id = 0x1234;
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(Name::from_str(name).expect("a name"), record_type));
-    message.to_vec().expect("encodes")
-}
-
-async fn over_udp(server: SocketAddr, query: &[u8]) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
-    socket.send_to(query, server).await.expect("sent");
+async fn over_udp(server: SocketAddr, message: &[u8]) -> Message {
+    let any: IpAddr = if server.is_ipv4() {
+        LOOPBACK
+    } else {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    };
+    let socket = UdpSocket::bind((any, 0)).await.expect("bound");
+    socket.send_to(message, server).await.expect("sent");
     let mut buffer = [0; 4096];
     let received = timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
-    let length = received.expect("answered in time").expect("received");
-    Message::from_vec(&buffer[..length]).expect("decodes")
+    read(&buffer[..received.expect("answered in time").expect("received")])
 }
 
-#[tokio::test]
-async fn a_service_is_answered_with_authority() {
-    let server = start(Forwarder::default()).await;
-    let reply = over_udp(server, &query("web.default.svc.cluster.local.", RecordType::A)).await;
-    assert_eq!(reply.metadata.id, 0x1234);
-    assert!(reply.metadata.authoritative && reply.metadata.recursion_available);
-    assert_eq!(reply.answers[0].data.to_string(), "10.96.0.20");
-    let reply = over_udp(server, &query("nope.default.svc.cluster.local.", RecordType::A)).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
-    assert_eq!(reply.authorities.len(), 1);
-}
-
-#[tokio::test]
-async fn a_long_answer_is_truncated_over_udp_and_whole_over_tcp() {
-    let server = start(Forwarder::default()).await;
-    let question = query("many.default.svc.cluster.local.", RecordType::A);
-    let reply = over_udp(server, &question).await;
-    assert!(reply.metadata.truncation);
-    assert!(reply.answers.is_empty());
-    let whole = Forwarder::new(vec![server])
-        .ask(&question, true)
+async fn over_tcp(stream: &mut TcpStream, message: &[u8]) -> Message {
+    let length = u16::try_from(message.len()).expect("short");
+    stream
+        .write_all(&[&length.to_be_bytes()[..], message].concat())
         .await
-        .expect("answered");
-    assert_eq!(Message::from_vec(&whole).expect("decodes").answers.len(), 200);
+        .expect("sent");
+    let mut reply = vec![0; stream.read_u16().await.expect("a length").into()];
+    stream.read_exact(&mut reply).await.expect("an answer");
+    read(&reply)
+}
+
+fn question(name: &str) -> Vec<u8> {
+    bytes(&message(name, T::A))
 }
 
 #[tokio::test]
-async fn other_names_are_forwarded_and_an_alias_is_followed() {
-    // The resolver behind is another server of ours that owns `example.org`.
-    let mut zone = Zone::new("org");
-    let service =
-        json!({"metadata": {"name": "www", "namespace": "example"}, "spec": {"clusterIP": "192.0.2.7"}});
-    zone.upsert_service(&serde_json::from_value(service).expect("a Service"));
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let behind = Server::bind(address, Arc::new(RwLock::new(zone)), Forwarder::default())
+async fn the_cluster_and_the_world_in_one_query_each() {
+    let resolver = Resolver::with(&["www.example.com. 60 A 192.0.2.1", "example.com. 60 SOA 60"]).await;
+    let server = start(Forwarder::new(vec![resolver.address])).await;
+    for (name, expected) in [
+        ("web.ns.svc.cluster.local.", "10.96.0.20"),
+        ("missing.ns.svc.other.", "NXDOMAIN"),
+        ("www.example.com.", "192.0.2.1"),
+        (
+            "www.example.com.ns.svc.cluster.local.",
+            "www.example.com. | 192.0.2.1",
+        ),
+        ("far.ns.svc.cluster.local.", "www.example.com. | 192.0.2.1"),
+    ] {
+        let reply = over_udp(server, &question(name)).await;
+        assert_eq!(render(&reply), expected, "{name}");
+        assert_eq!(reply.metadata.id, 0x1234);
+    }
+    assert_eq!(resolver.times_asked(), 2, "once for each name");
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_whole_over_tcp() {
+    let resolver = Resolver::with(&["www.example.com. 60 A 192.0.2.1"]).await;
+    let server = start(Forwarder::new(vec![resolver.address])).await;
+    let many = question("many.ns.svc.cluster.local.");
+    assert!(over_udp(server, &many).await.metadata.truncation);
+    let mut stream = TcpStream::connect(server).await.expect("connected");
+    for _ in 0..2 {
+        let reply = over_tcp(&mut stream, &many).await;
+        assert_eq!((reply.answers.len(), reply.metadata.truncation), (200, false));
+        let reply = over_tcp(&mut stream, &question("www.example.com.")).await;
+        assert_eq!(render(&reply), "192.0.2.1");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_resolver_does_not_hold_up_the_cluster() {
+    let resolver = Resolver::start(|_| None).await;
+    let server = start(Forwarder::new(vec![resolver.address])).await;
+    let socket = UdpSocket::bind((LOOPBACK, 0)).await.expect("bound");
+    for n in 0..100 {
+        socket
+            .send_to(&question(&format!("n{n}.example.com.")), server)
+            .await
+            .expect("sent");
+    }
+    let start = std::time::Instant::now();
+    let reply = over_udp(server, &question("web.ns.svc.cluster.local.")).await;
+    assert_eq!(render(&reply), "10.96.0.20");
+    assert!(
+        start.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn without_resolvers_a_foreign_name_fails() {
+    let server = start(Forwarder::default()).await;
+    let reply = over_udp(server, &question("example.org.")).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
+async fn both_families() {
+    let mut server = Server::bind((LOOPBACK, 0).into(), zone(), Forwarder::default())
         .await
         .expect("bound");
-    let resolver = behind.local_addr().expect("address");
-    tokio::spawn(behind.run());
-    let server = start(Forwarder::new(vec![resolver])).await;
-    let reply = over_udp(server, &query("www.example.svc.org.", RecordType::A)).await;
-    assert_eq!(reply.answers[0].data.to_string(), "192.0.2.7");
-    let reply = over_udp(server, &query("far.default.svc.cluster.local.", RecordType::A)).await;
-    assert_eq!(reply.answers[0].data.to_string(), "example.org.");
-    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    let six = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+    server.listen(six).await.expect("bound");
+    let addresses: Vec<_> = server
+        .sockets
+        .iter()
+        .map(|(udp, _)| udp.local_addr().expect("an address"))
+        .collect();
+    let metrics = server.metrics();
+    tokio::spawn(server.run());
+    for address in addresses {
+        assert_eq!(
+            render(&over_udp(address, &question("web.ns.svc.cluster.local.")).await),
+            "10.96.0.20"
+        );
+    }
+    let mut page = String::new();
+    metrics(&mut page);
+    assert!(page.contains("type=\"A\",rcode=\"NOERROR\"} 2\n"), "{page}");
+    assert!(page.contains("coracle_dns_cache_entries 0\n"), "{page}");
+}
+
+/// A stub resolver of the host that forwards everything to the cluster DNS, as systemd-resolved does when it is told
+/// to: left alone, a question would go round until a socket is full.
+#[tokio::test]
+async fn a_resolver_that_forwards_to_us_is_found_out() {
+    let target = Arc::new(parking_lot::Mutex::new(None::<SocketAddr>));
+    let forwarded = target.clone();
+    let resolver = Resolver::start(move |query| {
+        let to = (*forwarded.lock())?;
+        let query = query.clone();
+        tokio::spawn(async move {
+            let socket = UdpSocket::bind((LOOPBACK, 0)).await.expect("bound");
+            socket.send_to(&bytes(&query), to).await.expect("sent");
+        });
+        None
+    })
+    .await;
+    let server = Server::bind(
+        (LOOPBACK, 0).into(),
+        zone(),
+        Forwarder::new(vec![resolver.address]),
+    );
+    let server = server.await.expect("bound");
+    let address = server.local_addr().expect("an address");
+    *target.lock() = Some(address);
+    let forwarder = server.responder.forwarder.clone();
+    tokio::spawn(server.run());
+    // Until it is found out, questions wait for themselves; afterwards they fail at once.
+    timeout(Duration::from_secs(10), async {
+        while !forwarder.has_excluded() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("found out");
+    let start = std::time::Instant::now();
+    let reply = over_udp(address, &question("www.example.com.")).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        resolver
+            .asked
+            .lock()
+            .iter()
+            .all(|m| m.queries[0].query_type == T::HINFO)
+    );
 }
 
 #[tokio::test]
-async fn without_resolvers_a_foreign_name_fails_and_garbage_is_refused() {
-    let server = start(Forwarder::default()).await;
-    let reply = over_udp(server, &query("example.org.", RecordType::A)).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
-    let mut garbage = vec![0xab, 0xcd, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0];
-    garbage.extend([0xff; 8]);
-    let reply = over_udp(server, &garbage).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::FormErr);
+async fn a_refused_question_of_a_resolver_is_told() {
+    let resolver = Resolver::start(|query| {
+        let mut reply = reply_to(query);
+        reply.metadata.response_code = ResponseCode::Refused;
+        Some(reply)
+    })
+    .await;
+    let server = start(Forwarder::new(vec![resolver.address])).await;
+    let reply = over_udp(server, &question("example.org.")).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
 }
