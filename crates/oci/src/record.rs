@@ -8,8 +8,9 @@
 //!               containers/ID/container.json   ContainerRecord
 //!                             status.json      ContainerStatus, absent before the start
 //!                             upper/ work/     writable layer
-//!                             rootfs/          where the root file system is mounted
+//!                             rootfs/          where the root file system is mounted for an OCI runtime
 //!                             termination-log
+//! ROOT/trash/                         directories that are being removed
 //! ```
 
 use std::fs;

@@ -682,7 +682,7 @@ fn removal_leaves_nothing_and_refuses_what_runs() {
         node.runtime.remove("a").await.unwrap();
         assert!(!node.config.root.join("pods/p/containers/a").exists());
         // The same id again is a new container.
-        assert_eq!(output(&mut node, "a", "ls /").await.contains("x\n"), false);
+        assert!(!output(&mut node, "a", "ls /").await.contains("x\n"));
         let again = node.runtime.start_pod(node.pod_spec("p")).await;
         assert!(matches!(again, Err(Error::AlreadyExists(_))));
         node

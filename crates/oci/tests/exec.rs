@@ -211,6 +211,7 @@ fn attach_to_pipes() {
         container.stdin = true;
         container.stdin_once = true;
         node.start("p", container).await;
+        support::wait_for_log(&node, "p", "a", "early").await;
         let mut first = node.runtime.attach("a").await.unwrap();
         assert!(!first.tty);
         send(&mut first.stdin, b"one\n").await;

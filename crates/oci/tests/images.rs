@@ -170,7 +170,7 @@ fn registry_without_passwords() {
             .await
             .unwrap();
         assert_eq!(received.load(Ordering::Relaxed), image.size);
-        assert_eq!(image.references, [name.clone()]);
+        assert_eq!(image.references, std::slice::from_ref(&name));
         assert_eq!(images.resolve(&name).unwrap().unwrap(), image);
         // Loading what the pull brought shares everything: it is the same image.
         images.load_archive(&archive).unwrap();
@@ -184,7 +184,7 @@ fn registry_without_passwords() {
             .pull(&by_digest, None, &PullConfig::default(), |_| ())
             .await
             .unwrap();
-        assert_eq!(image.digests, [by_digest.clone()]);
+        assert_eq!(image.digests, std::slice::from_ref(&by_digest));
         assert!(images.resolve(&by_digest).unwrap().is_some());
 
         let mut node = node;

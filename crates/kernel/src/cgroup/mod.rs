@@ -166,11 +166,18 @@ impl Group {
         }
     }
 
-    /// Moves the calling process into the group.
+    /// Moves the calling process, which must have one thread only, into the group.
     pub fn join(&self) -> io::Result<()> {
+        // With version 1 as a thread that moves itself: moving a process makes the kernel wait until no process of the
+        // machine forks or ends, which takes milliseconds in each hierarchy. Version 2 moves processes only.
+        let file = if matches!(self.hierarchy, Hierarchy::V2(_)) {
+            "cgroup.procs"
+        } else {
+            "tasks"
+        };
         self.directories()
             .iter()
-            .try_for_each(|(_, directory)| write(&directory.join("cgroup.procs"), "0"))
+            .try_for_each(|(_, directory)| write(&directory.join(file), "0"))
     }
 
     /// What the group uses.

@@ -326,10 +326,16 @@ fn oci_layouts_load_from_archives_and_directories() {
         fs::write(path, contents).unwrap();
     }
     // A tag alone names nothing: the image is known by its id.
-    assert_eq!(store.load_archive(&place).unwrap(), [image.id.clone()]);
+    assert_eq!(
+        store.load_archive(&place).unwrap(),
+        std::slice::from_ref(&image.id)
+    );
     store.remove(&image.id).unwrap();
     assert_eq!(layers_present(&store), 0);
-    assert_eq!(store.load_archive(&place).unwrap(), [image.id.clone()]);
+    assert_eq!(
+        store.load_archive(&place).unwrap(),
+        std::slice::from_ref(&image.id)
+    );
     assert!(store.resolve(&image.id).unwrap().is_some());
 }
 

@@ -77,7 +77,7 @@ pub(crate) struct Stdio {
 pub(crate) struct Launch<'a> {
     pub(crate) pod: &'a PodSpec,
     pub(crate) spec: &'a ContainerSpec,
-    /// The container's directory, with `upper`, `work` and `rootfs`.
+    /// The container's directory, with `upper` and `work`.
     pub(crate) directory: &'a Path,
     /// The pod's directory, with `shm`.
     pub(crate) pod_directory: &'a Path,

@@ -73,9 +73,10 @@ pub(super) fn prepare(launch: &Launch<'_>) -> Result<OwnedFd, Failure> {
         volatile: true,
     };
     let tree = overlay.mount().map_err(Failure::at("mount root file system"))?;
-    let place = launch.directory.join("rootfs");
-    let place_fd = Root::open_path(&place).map_err(Failure::at(format!("open {}", place.display())))?;
-    mount::attach(&tree, &place_fd).map_err(Failure::at("attach root file system"))?;
+    // Anywhere: it becomes the root, and nothing of what it hides is looked up again.
+    let place = Root::open_path(launch.directory)
+        .map_err(Failure::at(format!("open {}", launch.directory.display())))?;
+    mount::attach(&tree, &place).map_err(Failure::at("attach root file system"))?;
     let root = Root::new(tree);
 
     let build = Build { root: &root };

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Runtime;
 use super::connection::Connection;
 use super::pod::Pod;
-use super::{Runtime, erase};
 use crate::blocking::blocking;
 use crate::record::{self, ContainerRecord, PodDirectory, PodRecord};
 use crate::shim::protocol::Call;
@@ -34,7 +34,8 @@ impl Runtime {
                 // A daemon or machine that crashed while it made the pod: nothing ran in it yet.
                 Err(error) => {
                     tracing::warn!(%error, "removing unreadable pod");
-                    blocking(move || erase(&directory)).await?;
+                    let runtime = self.clone();
+                    blocking(move || runtime.discard(&directory)).await?;
                 }
             }
         }
@@ -45,8 +46,8 @@ impl Runtime {
         let inner = &self.inner;
         let group = inner.hierarchy.group(&record.cgroup);
         let pod = Pod::new(record.spec, directory.clone(), group, inner.subscribers.clone());
-        let in_blocking = pod.clone();
-        blocking(move || read_containers(&in_blocking)).await?;
+        let (runtime, in_blocking) = (self.clone(), pod.clone());
+        blocking(move || runtime.read_containers(&in_blocking)).await?;
         inner.pods.lock().insert(pod.spec.uid.clone(), pod.clone());
         let connected = blocking(move || Ok(with_socket_path(&directory, UnixStream::connect))).await?;
         let state = match connected {
@@ -68,34 +69,34 @@ impl Runtime {
             Err(failed) => Err(io::Error::other(String::from(failed))),
         }
     }
-}
 
-/// Reads the containers of a pod, with what its shim wrote down last.
-fn read_containers(pod: &Pod) -> Result<()> {
-    let mut records = Vec::new();
-    let containers = pod.directory.containers();
-    for directory in subdirectories(&containers).map_err(Error::io("list containers in", &containers))? {
-        let Some(id) = directory.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let directory = pod.directory.container(id);
-        match record::read::<ContainerRecord>(&directory.record()) {
-            Ok(record) => {
-                let status = directory.read_status().unwrap_or_else(|error| {
-                    tracing::warn!(container = id, %error, "status is unreadable");
-                    Some(ContainerStatus::Exited(Exit::unseen(&ContainerStatus::Created)))
-                });
-                records.push((record, status.unwrap_or(ContainerStatus::Created)));
+    /// Reads the containers of a pod, with what its shim wrote down last.
+    fn read_containers(&self, pod: &Pod) -> Result<()> {
+        let mut records = Vec::new();
+        let containers = pod.directory.containers();
+        for directory in subdirectories(&containers).map_err(Error::io("list containers in", &containers))? {
+            let Some(id) = directory.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let directory = pod.directory.container(id);
+            match record::read::<ContainerRecord>(&directory.record()) {
+                Ok(record) => {
+                    let status = directory.read_status().unwrap_or_else(|error| {
+                        tracing::warn!(container = id, %error, "status is unreadable");
+                        Some(ContainerStatus::Exited(Exit::unseen(&ContainerStatus::Created)))
+                    });
+                    records.push((record, status.unwrap_or(ContainerStatus::Created)));
+                }
+                // Its creation was interrupted, so nothing ran in it.
+                Err(_) => self.discard(&directory.0)?,
             }
-            // Its creation was interrupted, so nothing ran in it.
-            Err(_) => erase(&directory.0)?,
         }
+        records.sort_by_key(|(record, _)| record.created_at);
+        for (record, status) in records {
+            pod.add(record.spec, record.created_at, status);
+        }
+        Ok(())
     }
-    records.sort_by_key(|(record, _)| record.created_at);
-    for (record, status) in records {
-        pod.add(record.spec, record.created_at, status);
-    }
-    Ok(())
 }
 
 fn subdirectories(path: &std::path::Path) -> io::Result<Vec<PathBuf>> {

@@ -49,7 +49,7 @@ impl Runtime {
         let spec = &record.spec;
         let directory = pod.directory.container(&spec.id);
         self.inner.config.images.hold(&spec.id, &spec.layers)?;
-        for part in ["upper", "work", "rootfs"] {
+        for part in ["upper", "work"] {
             let path = directory.0.join(part);
             fs::create_dir_all(&path).map_err(Error::io("make", path))?;
         }

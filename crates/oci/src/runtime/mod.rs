@@ -8,17 +8,18 @@ mod pod;
 mod server;
 mod session;
 mod stream;
+mod trash;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_kernel::cgroup::{Group, Hierarchy};
-use coracle_kernel::{mount, root};
+use coracle_kernel::mount;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +33,7 @@ pub use session::{Attachment, ExecSession};
 pub use stream::Stream;
 
 use crate::blocking::blocking;
-use crate::record::{self, PodDirectory, PodRecord};
+use crate::record::{self, PodRecord};
 use crate::shim::protocol::{Answer, Call};
 use crate::spec::{ExecSpec, PodSpec};
 use crate::state::{ContainerState, ContainerStatus, Event, PodState, Stats};
@@ -98,6 +99,7 @@ impl Runtime {
                 subscribers: Arc::default(),
             }),
         };
+        runtime.empty_trash()?;
         runtime.adopt_all().await?;
         Ok(runtime)
     }
@@ -242,10 +244,8 @@ impl Runtime {
 
     fn erase_container(&self, pod: &Pod, id: &str) -> Result<()> {
         let group = pod.group.child(id);
-        group.kill().map_err(Error::io("kill processes of", id))?;
-        group.remove().map_err(Error::io("remove cgroup", group.path()))?;
-        let directory = pod.directory.container(id);
-        erase(&directory.0)?;
+        group.delete().map_err(Error::io("remove cgroup", group.path()))?;
+        self.discard(&pod.directory.container(id).0)?;
         self.inner.config.images.release(id)
     }
 
@@ -269,17 +269,17 @@ impl Runtime {
     }
 
     fn erase_pod(&self, pod: &Pod) -> Result<()> {
-        for container in pod.snapshot().containers {
-            self.erase_container(pod, &container.spec.id)?;
-            pod.forget(&container.spec.id);
-        }
         // With what runs in containers that nobody knows any more: their records are lost.
         pod.group
             .delete()
             .map_err(Error::io("remove cgroup", pod.group.path()))?;
         pod.group.remove_empty_parents(&self.inner.config.cgroup_root);
-        let PodDirectory(directory) = &pod.directory;
-        erase(directory)
+        self.discard(&pod.directory.0)?;
+        for container in pod.snapshot().containers {
+            self.inner.config.images.release(&container.spec.id)?;
+            pod.forget(&container.spec.id);
+        }
+        Ok(())
     }
 
     /// Ends every pod and takes all that this runtime has on the machine with it: processes, mounts, cgroups. Images
@@ -425,12 +425,6 @@ impl Runtime {
         });
         found.ok_or_else(|| Error::ContainerNotFound(container_id.to_owned()))
     }
-}
-
-/// Removes a directory of a pod or container. A shim that was killed has left its mounts there.
-fn erase(directory: &Path) -> Result<()> {
-    mount::detach_below(directory).map_err(Error::io("unmount what is below", directory))?;
-    root::remove_path(directory).map_err(Error::io("remove", directory))
 }
 
 impl Pod {

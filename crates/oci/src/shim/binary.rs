@@ -265,6 +265,7 @@ fn spawn(
 }
 
 fn mount_rootfs(directory: &ContainerDirectory, spec: &ContainerSpec) -> io::Result<()> {
+    fs::create_dir_all(directory.rootfs())?;
     let (upper, work) = (directory.0.join("upper"), directory.0.join("work"));
     let overlay = Overlay {
         lower: &spec.layers,

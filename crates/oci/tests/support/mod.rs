@@ -221,6 +221,10 @@ impl Node {
         for pod in self.runtime.list() {
             self.runtime.remove_pod(&pod.spec.uid).await.unwrap();
         }
+        let trash = self.config.root.join("trash");
+        while fs::read_dir(&trash).unwrap().count() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let place = self.directory.to_str().unwrap().to_owned();
         assert!(!mounts.contains(&place), "mounts are left");
