@@ -25,7 +25,59 @@ pub struct Pick {
     pub count: u16,
     /// Seconds for which a client stays with an endpoint: session affinity ClientIP.
     pub sticky: Option<u32>,
+    /// How the endpoint of a new connection is chosen.
+    pub balancing: Balancing,
+    /// Whether only clients are let through that [`crate::Key::Source`] names.
+    pub restricted: bool,
 }
+
+/// How the endpoint of a new connection is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Balancing {
+    /// By chance, each as likely as the others.
+    #[default]
+    Random,
+    /// One after the other. The number tells frontends apart: each has a chain, and so a turn, of its own.
+    RoundRobin(u32),
+    /// By the client's address: always the same one while the endpoints are the same.
+    SourceHash,
+    /// By the address that the client connects to.
+    DestinationHash,
+}
+
+impl fmt::Display for Balancing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Balancing::Random => Ok(()),
+            Balancing::RoundRobin(turn) => write!(f, "-round-robin-{turn:08x}"),
+            Balancing::SourceHash => f.write_str(SOURCE_HASH),
+            Balancing::DestinationHash => f.write_str(DESTINATION_HASH),
+        }
+    }
+}
+
+impl Balancing {
+    /// Takes its text off the end of a name.
+    fn strip(name: &str) -> Result<(&str, Self), NotAClass> {
+        if let Some(rest) = name.strip_suffix(SOURCE_HASH) {
+            return Ok((rest, Balancing::SourceHash));
+        }
+        if let Some(rest) = name.strip_suffix(DESTINATION_HASH) {
+            return Ok((rest, Balancing::DestinationHash));
+        }
+        match name.split_once("-round-robin-") {
+            Some((rest, turn)) => {
+                let turn = u32::from_str_radix(turn, 16).map_err(|_| NotAClass)?;
+                Ok((rest, Balancing::RoundRobin(turn)))
+            }
+            None => Ok((name, Balancing::Random)),
+        }
+    }
+}
+
+const SOURCE_HASH: &str = "-source-hash";
+const DESTINATION_HASH: &str = "-destination-hash";
+const RESTRICTED: &str = "-restricted";
 
 /// What happens to the client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,10 +97,11 @@ impl fmt::Display for Class {
             Class::Drop => f.write_str("discard"),
             Class::Pick(pick) => {
                 write!(f, "{}-{}", pick.kind(), pick.count)?;
-                match pick.sticky {
-                    Some(seconds) => write!(f, "-sticky-{seconds}"),
-                    None => Ok(()),
+                if let Some(seconds) = pick.sticky {
+                    write!(f, "-sticky-{seconds}")?;
                 }
+                let restricted = if pick.restricted { RESTRICTED } else { "" };
+                write!(f, "{}{restricted}", pick.balancing)
             }
         }
     }
@@ -85,6 +138,11 @@ impl FromStr for Class {
             "discard" => return Ok(Class::Drop),
             _ => (),
         }
+        let (rest, restricted) = match text.strip_suffix(RESTRICTED) {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let (text, balancing) = Balancing::strip(rest)?;
         let (rest, sticky) = match text.split_once("-sticky-") {
             Some((rest, seconds)) => (rest, Some(seconds.parse().map_err(|_| NotAClass)?)),
             None => (text, None),
@@ -96,6 +154,8 @@ impl FromStr for Class {
             source,
             count: count.parse().map_err(|_| NotAClass)?,
             sticky,
+            balancing,
+            restricted,
         }))
     }
 }
@@ -109,12 +169,23 @@ mod tests {
         let mut classes = vec![Class::Reject, Class::Drop];
         for (_, node_port, source) in KINDS {
             for sticky in [None, Some(10_800)] {
-                classes.push(Class::Pick(Pick {
-                    node_port,
-                    source,
-                    count: 12,
-                    sticky,
-                }));
+                for balancing in [
+                    Balancing::Random,
+                    Balancing::RoundRobin(0xbeef),
+                    Balancing::SourceHash,
+                    Balancing::DestinationHash,
+                ] {
+                    for restricted in [false, true] {
+                        classes.push(Class::Pick(Pick {
+                            node_port,
+                            source,
+                            count: 12,
+                            sticky,
+                            balancing,
+                            restricted,
+                        }));
+                    }
+                }
             }
         }
         for class in classes {
@@ -126,6 +197,8 @@ mod tests {
             "node-port",
             "cluster-ip-x",
             "cluster-ip-3-sticky-",
+            "cluster-ip-3-round-robin-x",
+            "cluster-ip-restricted",
         ] {
             assert_eq!(text.parse::<Class>(), Err(NotAClass), "{text}");
         }

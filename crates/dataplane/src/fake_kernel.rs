@@ -1,5 +1,6 @@
 //! A kernel in memory with the semantics of the packet rules: it takes commits as strictly as the real one, and
-//! answers what happens to the first packet of a connection.
+//! answers what happens to the first packet of a connection. However a Service chooses among its endpoints, here it
+//! is a choice: what holds for each holds for all of them.
 //!
 //! A packet reads one map after the other while commits may come in between. [`trace`] therefore takes several states,
 //! one for each commit, and explores every random choice and every moment at which the next state takes over.
@@ -184,6 +185,9 @@ pub fn connect(
         if pick.node_port != frontend.is_node_port() {
             return Outcome::Lost;
         }
+        if pick.restricted && !path.is_let_through(frontend) {
+            return Outcome::Dropped;
+        }
         let mut first = 0;
         match pick.source {
             Source::Rewrite => rewrite = true,
@@ -240,6 +244,17 @@ impl Path<'_> {
             Value::Target(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// Whether a restricted frontend lets the client through. This map is read at once, not key by key.
+    fn is_let_through(&mut self, frontend: Frontend) -> bool {
+        if self.states.len() > 1 {
+            let skipped = (self.choose)(self.states.len());
+            self.states = &self.states[skipped..];
+        }
+        let source = self.source;
+        let mut keys = self.states.iter().take(1).flat_map(|state| state.keys());
+        keys.any(|key| matches!(key, Key::Source(of, range) if *of == frontend && range.contains(&source)))
     }
 
     fn slot(&mut self, pick: &Pick, first: u16) -> u16 {

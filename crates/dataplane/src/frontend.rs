@@ -1,6 +1,7 @@
 //! What the kernel's maps hold, key by key, and changes of it.
 
 use crate::class::Class;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -81,6 +82,12 @@ impl Frontend {
         }
     }
 
+    /// A number that tells frontends apart, the same after a restart.
+    pub(crate) fn turn(&self) -> u32 {
+        let target = Target::new(self.address, self.port);
+        fnv(target).wrapping_add(u32::from(self.protocol.number()))
+    }
+
     /// Whether it stands for every address of the node.
     pub fn is_node_port(&self) -> bool {
         self.address.is_unspecified()
@@ -120,6 +127,8 @@ pub enum Key {
     Endpoint(Frontend, u32),
     /// An endpoint on this node: when it reaches itself its source has to be rewritten.
     Hairpin(IpAddr),
+    /// Clients that a restricted frontend lets through. The ranges of one frontend do not overlap.
+    Source(Frontend, IpNet),
     /// A cluster IP: its ports without a Service are refused.
     ClusterIp(IpAddr),
 }
@@ -132,6 +141,9 @@ impl Key {
             Key::Service(_) | Key::Hairpin(_) | Key::ClusterIp(_) => false,
             // A client stuck to an endpoint that is gone gets another one: see the rules of a sticky class.
             Key::Endpoint(..) => false,
+            // Nor do ranges wait: one that is to be added may overlap one that goes, which the kernel refuses. A client
+            // that falls in between is dropped and tries again.
+            Key::Source(..) => false,
             Key::Inside(_) | Key::Slot(..) | Key::SlotId(..) => true,
         }
     }
@@ -143,7 +155,8 @@ impl Key {
             | Key::Inside(frontend)
             | Key::Slot(frontend, _)
             | Key::SlotId(frontend, _)
-            | Key::Endpoint(frontend, _) => frontend.address,
+            | Key::Endpoint(frontend, _)
+            | Key::Source(frontend, _) => frontend.address,
             Key::Hairpin(address) | Key::ClusterIp(address) => *address,
         }
     }
@@ -256,6 +269,11 @@ impl Draft {
     /// The elements of a range of keys that are in use or stale.
     pub fn range(&self, from: Key, to: Key) -> impl Iterator<Item = Entry> {
         self.state.range(from..=to).map(|(key, value)| (*key, *value))
+    }
+
+    /// The keys from this one on.
+    pub fn range_from(&self, from: Key) -> impl Iterator<Item = Key> {
+        self.state.range(from..).map(|(key, _)| *key)
     }
 
     /// Notes the moment, if anything is stale.

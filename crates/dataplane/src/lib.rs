@@ -20,10 +20,10 @@ mod slots;
 mod tables;
 mod topology;
 
-pub use class::{Class, Pick, Source};
+pub use class::{Balancing, Class, Pick, Source};
 pub use endpoint_slice::Endpoint;
 pub use frontend::{
     Commit, Entry, Frontend, Grace, Key, LOCAL_SLOTS, Operation, Protocol, State, Target, Value, endpoint_ids,
 };
 pub use service_port::ServicePort;
-pub use tables::{Change, Config, Flows, ServiceKey, Tables};
+pub use tables::{Change, Config, Flows, HealthCheck, ServiceKey, Tables};

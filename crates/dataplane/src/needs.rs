@@ -1,11 +1,12 @@
 //! What a Service asks of the kernel: its frontends and the endpoints behind each.
 
-use crate::class::{Class, Pick, Source};
+use crate::class::{Balancing, Class, Pick, Source};
 use crate::endpoint_slice::{Endpoint, EndpointsByPort};
 use crate::frontend::{Frontend, Key, LOCAL_SLOTS, Protocol, Target};
 use crate::service_port::ServicePort;
 use crate::tables::Config;
 use crate::topology;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -16,6 +17,8 @@ pub(crate) struct Wanted {
     pub inside: Option<Class>,
     pub cluster: Vec<Target>,
     pub local: Vec<Target>,
+    /// Clients that are let through, if not all are.
+    pub sources: Vec<IpNet>,
     /// Endpoints that existing UDP flows may stay with, whatever the traffic policy.
     pub serving: BTreeSet<Target>,
 }
@@ -27,6 +30,8 @@ pub(crate) struct Needs {
     pub addresses: BTreeSet<Key>,
     /// Addresses of endpoints in use that are not ending.
     pub staying: BTreeSet<IpAddr>,
+    /// The port for health checkers of load balancers, and the ready endpoints on this node.
+    pub health_check: Option<(u16, BTreeSet<IpAddr>)>,
 }
 
 impl Needs {
@@ -66,12 +71,24 @@ impl Needs {
             protocol: port.protocol,
             port: number,
         };
-        let pick = |node_port, source, list: &[Target]| {
+        if let Some(number) = port.health_check_node_port {
+            let (_, here) = self.health_check.get_or_insert_with(|| (number, BTreeSet::new()));
+            let ready = endpoints
+                .iter()
+                .filter(|endpoint| endpoint.local && endpoint.ready);
+            here.extend(ready.map(|endpoint| endpoint.target.ip()));
+        }
+        let pick = |to: Frontend, source, list: &[Target], restricted| {
             Class::Pick(Pick {
-                node_port,
+                node_port: to.is_node_port(),
                 source,
                 count: u16::try_from(list.len()).expect("lists are cut to the number of slots"),
                 sticky: port.sticky,
+                balancing: match port.balancing {
+                    Balancing::RoundRobin(_) => Balancing::RoundRobin(to.turn()),
+                    other => other,
+                },
+                restricted,
             })
         };
 
@@ -82,46 +99,54 @@ impl Needs {
             } else {
                 &cluster
             };
+            let to = frontend(port.cluster_ip, port.port);
             let class = match (usable.any, list.is_empty()) {
                 (false, _) => Class::Reject,
                 (true, true) => Class::Drop,
-                (true, false) => pick(false, Source::RewriteOutside, list),
+                (true, false) => pick(to, Source::RewriteOutside, list, false),
             };
             let wanted = Wanted {
                 class,
                 inside: None,
                 cluster: list.clone(),
                 local: Vec::new(),
+                sources: Vec::new(),
                 serving: serving.clone(),
             };
-            self.frontends
-                .insert(frontend(port.cluster_ip, port.port), wanted);
+            self.frontends.insert(to, wanted);
         }
 
-        let external = |node_port| {
+        let external = |to: Frontend, sources: &[IpNet]| {
             let keep = usable.any && port.external_policy_local;
             let class = match (usable.any, keep) {
                 (false, _) => Class::Reject,
-                (true, true) => pick(node_port, Source::Keep, &local),
-                (true, false) => pick(node_port, Source::Rewrite, &cluster),
+                (true, true) => pick(to, Source::Keep, &local, !sources.is_empty()),
+                (true, false) => pick(to, Source::Rewrite, &cluster, !sources.is_empty()),
             };
             Wanted {
                 class,
-                inside: keep.then(|| pick(node_port, Source::RewriteOutside, &cluster)),
+                // Whoever gets there has been let through.
+                inside: keep.then(|| pick(to, Source::RewriteOutside, &cluster, false)),
                 cluster: cluster.clone(),
                 local: if keep { local.clone() } else { Vec::new() },
+                sources: sources.to_vec(),
                 serving: serving.clone(),
             }
         };
-        for &address in &port.external_ips {
+        let unrestricted: &[IpNet] = &[];
+        let external_ips = port.external_ips.iter().map(|ip| (*ip, unrestricted));
+        let load_balancer_ips = port.load_balancer_ips.iter();
+        for (address, sources) in
+            external_ips.chain(load_balancer_ips.map(|ip| (*ip, port.source_ranges.as_slice())))
+        {
             if !config.local_addresses.contains(&address) {
-                self.frontends
-                    .insert(frontend(address, port.port), external(false));
+                let to = frontend(address, port.port);
+                self.frontends.insert(to, external(to, sources));
             }
         }
         if let Some(node_port) = port.node_port {
             let frontend = Frontend::node_port(port.cluster_ip.is_ipv6(), port.protocol, node_port);
-            self.frontends.insert(frontend, external(true));
+            self.frontends.insert(frontend, external(frontend, unrestricted));
         }
     }
 }

@@ -1,11 +1,16 @@
 //! One port of a Service, as far as packets are concerned. Upstream: pkg/proxy/serviceport.go.
 
+use crate::class::Balancing;
 use crate::frontend::Protocol;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use std::net::IpAddr;
 
 /// How long a client stays with an endpoint where the Service does not say, in seconds.
 const DEFAULT_STICKY_SECONDS: u32 = 10_800;
+/// Annotation of a Service that chooses among endpoints otherwise than by chance: `random`, `round-robin`,
+/// `source-hash` or `destination-hash`.
+const BALANCING: &str = "coracle.dev/balancing";
 
 /// One port of a Service in one address family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +25,16 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
     /// Cluster IP.
     pub cluster_ip: IpAddr,
-    /// External IPs and load balancer addresses.
+    /// External IPs.
     pub external_ips: Vec<IpAddr>,
+    /// Load balancer addresses.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Clients that the load balancer addresses let through; empty: all. The ranges do not overlap.
+    pub source_ranges: Vec<IpNet>,
+    /// How the endpoint of a new connection is chosen; a turn has the number 0 here.
+    pub balancing: Balancing,
+    /// Port on every address of the node where health checkers of load balancers ask for endpoints on it.
+    pub health_check_node_port: Option<u16>,
     /// Seconds for which a client stays with an endpoint: session affinity ClientIP.
     pub sticky: Option<u32>,
     /// Traffic from outside reaches only endpoints of the node it came to.
@@ -33,7 +46,7 @@ pub struct ServicePort {
 impl ServicePort {
     /// Whether anything but the cluster IP leads here.
     pub fn is_externally_accessible(&self) -> bool {
-        self.node_port.is_some() || !self.external_ips.is_empty()
+        self.node_port.is_some() || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
     }
 
     /// Whether endpoints of the whole cluster are ever used. With external traffic policy Local, clients inside the
@@ -60,7 +73,10 @@ impl ServicePort {
         let Some(cluster_ip) = cluster_ip(spec, ipv6).filter(|_| !foreign) else {
             return Vec::new();
         };
-        let external_ips = external_ips(service, spec, ipv6);
+        let external_ips = addresses(spec.external_ips.iter().flatten(), ipv6);
+        let load_balancer_ips = addresses(ingress_ips(service), ipv6);
+        let source_ranges = source_ranges(spec, ipv6);
+        let balancing = balancing(service);
         let external_type = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))
             || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
         let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
@@ -72,6 +88,9 @@ impl ServicePort {
                 .unwrap_or(DEFAULT_STICKY_SECONDS)
         });
         let port_number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
+        let has_health_checks =
+            spec.type_.as_deref() == Some("LoadBalancer") && is_local(&spec.external_traffic_policy);
+        let health_check_node_port = spec.health_check_node_port.filter(|_| has_health_checks);
         spec.ports
             .iter()
             .flatten()
@@ -83,6 +102,10 @@ impl ServicePort {
                     node_port: port.node_port.and_then(port_number),
                     cluster_ip,
                     external_ips: external_ips.clone(),
+                    load_balancer_ips: load_balancer_ips.clone(),
+                    source_ranges: source_ranges.clone(),
+                    balancing,
+                    health_check_node_port: health_check_node_port.and_then(port_number),
                     sticky,
                     external_policy_local: external_type && is_local(&spec.external_traffic_policy),
                     internal_policy_local: is_local(&spec.internal_traffic_policy),
@@ -105,8 +128,9 @@ fn cluster_ip(spec: &ServiceSpec, ipv6: bool) -> Option<IpAddr> {
         .find(|ip: &IpAddr| ip.is_ipv6() == ipv6)
 }
 
-fn external_ips(service: &Service, spec: &ServiceSpec, ipv6: bool) -> Vec<IpAddr> {
-    let ingress = service
+/// Addresses that load balancers put into the status.
+fn ingress_ips(service: &Service) -> impl Iterator<Item = &String> {
+    service
         .status
         .as_ref()
         .and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref())
@@ -114,16 +138,41 @@ fn external_ips(service: &Service, spec: &ServiceSpec, ipv6: bool) -> Vec<IpAddr
         .flatten()
         // Mode "Proxy" says that packets come to the node with an address of the node.
         .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
-        .filter_map(|ingress| ingress.ip.as_ref());
-    let mut ips: Vec<IpAddr> = spec
-        .external_ips
-        .iter()
-        .flatten()
-        .chain(ingress)
+        .filter_map(|ingress| ingress.ip.as_ref())
+}
+
+/// Those of a family, each once.
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>, ipv6: bool) -> Vec<IpAddr> {
+    let mut ips: Vec<IpAddr> = texts
         .filter_map(|ip| ip.parse().ok())
         .filter(|ip: &IpAddr| ip.is_ipv6() == ipv6 && !ip.is_unspecified())
         .collect();
     ips.sort_unstable();
     ips.dedup();
     ips
+}
+
+/// The ranges of a family. As upstream has it, ranges of one family restrict only that family.
+fn source_ranges(spec: &ServiceSpec, ipv6: bool) -> Vec<IpNet> {
+    let ranges: Vec<IpNet> = spec
+        .load_balancer_source_ranges
+        .iter()
+        .flatten()
+        .filter_map(|range| range.trim().parse::<IpNet>().ok())
+        .filter(|range| range.addr().is_ipv6() == ipv6)
+        .map(|range| range.trunc())
+        .collect();
+    IpNet::aggregate(&ranges)
+}
+
+/// What the annotation says; by chance if it says nothing that is known.
+fn balancing(service: &Service) -> Balancing {
+    let annotations = service.metadata.annotations.as_ref();
+    let text = annotations.and_then(|annotations| annotations.get(BALANCING));
+    match text.map(String::as_str) {
+        Some("round-robin") => Balancing::RoundRobin(0),
+        Some("source-hash") => Balancing::SourceHash,
+        Some("destination-hash") => Balancing::DestinationHash,
+        _ => Balancing::Random,
+    }
 }

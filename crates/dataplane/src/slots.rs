@@ -1,6 +1,7 @@
 //! Which endpoint sits in which slot: changes touch as few slots as they can.
 
 use crate::frontend::{Commit, Draft, Frontend, Key, LOCAL_SLOTS, Target, Value};
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Puts a list into the slots that begin at `first`. An endpoint that has a slot keeps it; the others take the place
@@ -52,6 +53,24 @@ pub(crate) fn change_slots(
         ))
     {
         draft.set(key, None, commit);
+    }
+}
+
+/// Makes a restricted frontend let these clients through.
+pub(crate) fn change_sources(draft: &mut Draft, frontend: Frontend, sources: &[IpNet], commit: &mut Commit) {
+    let first: IpNet = IpNet::V4(Ipv4Net::default());
+    let old: Vec<IpNet> = draft
+        .range_from(Key::Source(frontend, first))
+        .map_while(|key| match key {
+            Key::Source(of, range) if of == frontend => Some(range),
+            _ => None,
+        })
+        .collect();
+    for range in old.iter().filter(|range| !sources.contains(range)) {
+        draft.set(Key::Source(frontend, *range), None, commit);
+    }
+    for range in sources {
+        draft.set(Key::Source(frontend, *range), Some(Value::Present), commit);
     }
 }
 

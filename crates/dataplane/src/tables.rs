@@ -13,7 +13,7 @@ use crate::frontend::{
 };
 use crate::needs::Needs;
 use crate::service_port::ServicePort;
-use crate::slots::{change_ids, change_slots};
+use crate::slots::{change_ids, change_slots, change_sources};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -88,6 +88,15 @@ pub struct Change {
     pub flows: Vec<Flows>,
     /// The Services that were looked at.
     pub services: Vec<ServiceKey>,
+}
+
+/// What a health checker of a load balancer is told about a Service with external traffic policy Local.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Where it asks, on every address of the node.
+    pub port: u16,
+    /// Ready endpoints on this node; zero: packets from outside had better go to other nodes.
+    pub local_endpoints: usize,
 }
 
 /// The desired state and what of it is in the kernel.
@@ -225,6 +234,24 @@ impl Tables {
             .collect()
     }
 
+    /// The Services that health checkers of load balancers ask about on this node, with what they are told; as of the
+    /// last change.
+    pub fn health_checks(&self) -> BTreeMap<ServiceKey, HealthCheck> {
+        let of_service = |(key, needs): (&ServiceKey, &Needs)| {
+            let (port, here) = needs.health_check.as_ref()?;
+            let local_endpoints = here.len();
+            let port = *port;
+            Some((
+                key.clone(),
+                HealthCheck {
+                    port,
+                    local_endpoints,
+                },
+            ))
+        };
+        self.needs.iter().filter_map(of_service).collect()
+    }
+
     /// What has to change in the kernel for all that was fed since the last call. The caller commits it, or calls
     /// [`Tables::adopt`].
     pub fn change(&mut self) -> Change {
@@ -331,6 +358,8 @@ impl Tables {
             change_slots(draft, frontend, first, list, &ids, commit);
         }
         change_ids(draft, frontend, &ids, commit);
+        let sources = wanted.map_or(&[][..], |wanted| wanted.sources.as_slice());
+        change_sources(draft, frontend, sources, commit);
 
         if frontend.protocol == Protocol::Udp {
             let serving = wanted.map(|wanted| wanted.serving.clone());
@@ -384,7 +413,8 @@ fn root(key: &Key) -> Key {
         | Key::Inside(frontend)
         | Key::Slot(frontend, _)
         | Key::SlotId(frontend, _)
-        | Key::Endpoint(frontend, _) => Key::Service(frontend),
+        | Key::Endpoint(frontend, _)
+        | Key::Source(frontend, _) => Key::Service(frontend),
         Key::Hairpin(_) | Key::ClusterIp(_) => *key,
     }
 }

@@ -310,6 +310,136 @@ fn internal_traffic_policy_local() {
     assert_eq!(to(&world), only(Outcome::Dropped));
 }
 
+const LOAD_BALANCER: &str = r#"{"loadBalancer":{"ingress":[{"ip":"198.51.100.2"}]}}"#;
+
+#[test]
+fn load_balancers_let_through_who_is_in_their_source_ranges() {
+    for (policy, rewritten) in [("Cluster", true), ("Local", false)] {
+        let spec = |ranges: &str| {
+            format!(
+                r#"{{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalIPs":["198.51.100.1"],
+                "externalTrafficPolicy":"{policy}","loadBalancerSourceRanges":[{ranges}],
+                "ports":[{{"port":80,"nodePort":30080}}]}}"#
+            )
+        };
+        let open = service("web", &spec(""), LOAD_BALANCER);
+        let endpoints = slice("web-1", "web", PORT, &["10.244.0.5"]);
+        let mut world = world(&[open], &[endpoints]);
+        let to = |source_rewritten| sent(&["10.244.0.5:8080"], source_rewritten);
+        let tcp = Protocol::Tcp;
+        for from in [OUTSIDE, "203.0.113.200"] {
+            assert_eq!(world.outcomes(from, "198.51.100.2:80", tcp), to(rewritten));
+        }
+        // Overlapping ranges, and one of the other family.
+        let ranges = r#"" 203.0.113.0/29 ","203.0.113.4/32","203.0.113.77/30","2001:db8::/32""#;
+        world
+            .tables
+            .set_service(&service("web", &spec(ranges), LOAD_BALANCER));
+        world.change();
+        for (from, inside) in [
+            (OUTSIDE, true),
+            ("203.0.113.7", true),
+            ("203.0.113.8", false),
+            ("203.0.113.76", true),
+            ("203.0.113.200", false),
+            (POD, false),
+        ] {
+            // Only packets from outside keep their source.
+            let expected = if inside {
+                to(rewritten)
+            } else {
+                only(Outcome::Dropped)
+            };
+            assert_eq!(world.outcomes(from, "198.51.100.2:80", tcp), expected, "{from}");
+        }
+        // Everything else stays open.
+        for destination in ["198.51.100.1:80", "192.0.2.7:30080"] {
+            assert_eq!(world.outcomes("203.0.113.200", destination, tcp), to(rewritten));
+        }
+        assert_eq!(world.outcomes(POD, "10.96.0.80:80", tcp), to(false));
+        world
+            .tables
+            .set_service(&service("web", &spec(r#""10.244.0.0/16""#), LOAD_BALANCER));
+        world.change();
+        assert_eq!(
+            world.outcomes(OUTSIDE, "198.51.100.2:80", tcp),
+            only(Outcome::Dropped)
+        );
+        let pod_rewritten = policy == "Cluster";
+        assert_eq!(world.outcomes(POD, "198.51.100.2:80", tcp), to(pod_rewritten));
+        world
+            .tables
+            .set_service(&service("web", &spec(""), LOAD_BALANCER));
+        world.change();
+        world.sweep();
+        let is_range = |key: &Key| matches!(key, Key::Source(..));
+        assert!(!world.kernel.state().keys().any(is_range));
+        assert_eq!(world.outcomes(OUTSIDE, "198.51.100.2:80", tcp), to(rewritten));
+    }
+}
+
+#[test]
+fn an_annotation_chooses_how_endpoints_are_chosen() {
+    for (text, same, class) in [
+        ("round-robin", false, "cluster-ip-2-round-robin-"),
+        ("source-hash", true, "cluster-ip-2-source-hash"),
+        ("destination-hash", true, "cluster-ip-2-destination-hash"),
+        ("random", true, "cluster-ip-2"),
+        ("fastest", true, "cluster-ip-2"),
+    ] {
+        let mut tables = Tables::new(config());
+        for (number, name) in [(1, "one"), (2, "two")] {
+            let spec = format!(r#"{{"clusterIP":"10.96.0.{number}","ports":[{{"port":80}}]}}"#);
+            let mut service = service(name, &spec, "{}");
+            let annotation = ("coracle.dev/balancing".to_owned(), text.to_owned());
+            service.metadata.annotations = Some([annotation].into());
+            tables.set_service(&service);
+            tables.set_slice(slice(name, name, PORT, &["10.244.0.5", "10.244.0.6"]));
+        }
+        tables.change();
+        let classes: Vec<String> = ["one", "two"]
+            .iter()
+            .flat_map(|name| tables.frontends(&ServiceKey::new("ns", *name)))
+            .map(|(_, class)| class.to_string())
+            .collect();
+        assert!(classes.iter().all(|name| name.starts_with(class)), "{classes:?}");
+        // A turn is of one frontend; else two Services that are asked in turn would each get half of their endpoints.
+        assert_eq!(classes[0] == classes[1], same, "{classes:?}");
+    }
+}
+
+#[test]
+fn health_checkers_are_told_of_ready_endpoints_on_this_node() {
+    let spec = |policy: &str| {
+        format!(
+            r#"{{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalTrafficPolicy":"{policy}",
+            "healthCheckNodePort":30999,"ports":[{{"port":80}},{{"name":"b","port":81}}]}}"#
+        )
+    };
+    let endpoints = [
+        "10.244.0.5",
+        "10.244.0.6 ending",
+        "10.244.0.7 away",
+        "10.244.0.8 unready",
+    ];
+    let mut world = world(
+        &[service("web", &spec("Local"), "{}")],
+        &[slice("web-1", "web", PORT, &endpoints)],
+    );
+    let key = ServiceKey::new("ns", "web");
+    let told = |world: &World| {
+        let check = world.tables.health_checks().get(&key).copied()?;
+        Some((check.port, check.local_endpoints))
+    };
+    assert_eq!(told(&world), Some((30999, 1)));
+    world.tables.remove_slice("ns", "web-1");
+    world.change();
+    assert_eq!(told(&world), Some((30999, 0)));
+    world.tables.set_service(&service("web", &spec("Cluster"), "{}"));
+    world.change();
+    assert_eq!(told(&world), None);
+}
+
 #[test]
 fn services_that_are_not_for_us() {
     let headless = service("headless", r#"{"clusterIP":"None","ports":[{"port":80}]}"#, "{}");
@@ -600,7 +730,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        2 => (0..3u8, 0..5u8, any::<bool>()).prop_map(|(name, kind, sticky)| Event::Service { name, kind, sticky }),
+        2 => (0..3u8, 0..7u8, any::<bool>()).prop_map(|(name, kind, sticky)| Event::Service { name, kind, sticky }),
         1 => (0..3u8).prop_map(Event::NoService),
         6 => (0..3u8, any::<bool>(), any::<u8>(), any::<u8>())
             .prop_map(|(service, half, endpoints, ending)| Event::Slice { service, half, endpoints, ending }),
@@ -616,8 +746,11 @@ fn random_service(name: u8, kind: u8, sticky: bool) -> Service {
         1 => r#""type":"ClusterIP","internalTrafficPolicy":"Local""#,
         2 => r#""type":"NodePort""#,
         3 => r#""type":"NodePort","externalTrafficPolicy":"Local""#,
-        _ => r#""externalIPs":["198.51.100.1"]"#,
+        4 => r#""externalIPs":["198.51.100.1"]"#,
+        5 => r#""type":"LoadBalancer","loadBalancerSourceRanges":["203.0.113.0/24"]"#,
+        _ => r#""type":"LoadBalancer","loadBalancerSourceRanges":["203.0.112.0/22","192.0.2.0/24"]"#,
     };
+    let status = if kind > 4 { LOAD_BALANCER } else { "{}" };
     let affinity = if sticky { "ClientIP" } else { "None" };
     let node_port = if kind == 2 || kind == 3 {
         format!(r#","nodePort":3000{name}"#)
@@ -627,7 +760,7 @@ fn random_service(name: u8, kind: u8, sticky: bool) -> Service {
     let spec = format!(
         r#"{{{policy},"clusterIP":"10.96.0.8{name}","sessionAffinity":"{affinity}","ports":[{{"port":80{node_port}}}]}}"#
     );
-    service(&format!("s{name}"), &spec, "{}")
+    service(&format!("s{name}"), &spec, status)
 }
 
 fn random_slice(service: u8, half: bool, endpoints: u8, ending: u8) -> EndpointSlice {
@@ -721,7 +854,7 @@ proptest! {
 /// A packet that began in any state of the window, and met the later ones underway, must end as in one of them.
 fn check_packets_on_their_way(world: &World) -> Result<(), TestCaseError> {
     let window: Vec<&State> = world.window.iter().rev().take(3).rev().collect();
-    let mut destinations = vec!["198.51.100.1:80".to_owned()];
+    let mut destinations = vec!["198.51.100.1:80".to_owned(), "198.51.100.2:80".to_owned()];
     for name in 0..3 {
         destinations.push(format!("10.96.0.8{name}:80"));
         destinations.push(format!("{NODE}:3000{name}"));
@@ -747,6 +880,10 @@ fn check_packets_on_their_way(world: &World) -> Result<(), TestCaseError> {
             if window.iter().any(|state| !state.contains_key(&cluster_ip)) {
                 // A Service that is just coming may be refused, not only dropped, to a client that cannot wait for it.
                 allowed.insert(Outcome::Refused);
+            }
+            if to.starts_with("198.51.100.2") {
+                // Ranges change at once: a client in between is dropped, and tries again.
+                allowed.insert(Outcome::Dropped);
             }
             // A packet that met no rule in any state may be untouched; none may be lost.
             prop_assert!(!allowed.contains(&Outcome::Lost), "{from} to {to}: {allowed:?}");

@@ -1,18 +1,20 @@
 //! The data plane's elements as bytes in the kernel's maps, and back.
 
-use super::rules::{CLUSTER_IPS, ENDPOINTS, FRONTENDS, HAIRPINS, INSIDE, SLOT_IDS, SLOTS};
+use super::rules::{CLUSTER_IPS, ENDPOINTS, FRONTENDS, HAIRPINS, INSIDE, SLOT_IDS, SLOTS, SOURCES};
 use coracle_dataplane::{Class, Frontend, Key, Protocol, Target, Value};
 use coracle_kernel::net::nftables::{Element, ElementData};
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The maps and sets, in the order in which they are dumped.
-pub(super) const SETS: [&str; 7] = [
+pub(super) const SETS: [&str; 8] = [
     FRONTENDS,
     INSIDE,
     SLOTS,
     SLOT_IDS,
     ENDPOINTS,
     HAIRPINS,
+    SOURCES,
     CLUSTER_IPS,
 ];
 
@@ -25,6 +27,7 @@ pub(super) fn set_of(key: &Key) -> &'static str {
         Key::SlotId(..) => SLOT_IDS,
         Key::Endpoint(..) => ENDPOINTS,
         Key::Hairpin(_) => HAIRPINS,
+        Key::Source(..) => SOURCES,
         Key::ClusterIp(_) => CLUSTER_IPS,
     }
 }
@@ -43,9 +46,19 @@ pub(super) fn write(key: &Key, value: &Value, class: impl Fn(Class) -> u32) -> E
         Value::Present => None,
     };
     Element {
+        key_end: write_key_end(key),
         key: write_key(key),
         data: data.map(ElementData::Value),
     }
+}
+
+/// The last key of an element that is a range.
+pub(super) fn write_key_end(key: &Key) -> Option<Vec<u8>> {
+    let Key::Source(frontend, range) = key else {
+        return None;
+    };
+    let last = IpNet::from(range.broadcast());
+    Some(write_key(&Key::Source(*frontend, last)))
 }
 
 /// The key of an element.
@@ -69,6 +82,10 @@ pub(super) fn write_key(key: &Key) -> Vec<u8> {
         Key::Hairpin(address) => {
             put_address(&mut bytes, *address);
             put_address(&mut bytes, *address);
+        }
+        Key::Source(f, range) => {
+            frontend(f);
+            put_address(&mut bytes, range.network());
         }
         Key::ClusterIp(address) => put_address(&mut bytes, *address),
     }
@@ -110,9 +127,27 @@ pub(super) fn read(
             Value::Target(value.target(ipv6)?),
         ),
         HAIRPINS => (Key::Hairpin(key.address(ipv6)?), Value::Present),
+        SOURCES => {
+            let mut end = Bytes(element.key_end.as_deref()?);
+            let frontend = key.frontend(ipv6)?;
+            end.frontend(ipv6)?;
+            let range = range(key.address(ipv6)?, end.address(ipv6)?)?;
+            (Key::Source(frontend, range), Value::Present)
+        }
         CLUSTER_IPS => (Key::ClusterIp(key.address(ipv6)?), Value::Present),
         _ => return None,
     })
+}
+
+/// The network that begins and ends with these addresses.
+fn range(first: IpAddr, last: IpAddr) -> Option<IpNet> {
+    let length = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    let range = IpNet::new(first, u8::try_from(length).ok()?).ok()?;
+    (range.network() == first && range.broadcast() == last).then_some(range)
 }
 
 fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
@@ -176,13 +211,13 @@ impl Bytes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_dataplane::{Pick, Source};
+    use coracle_dataplane::{Balancing, Pick, Source};
 
     #[test]
     fn elements_read_back() {
-        for (ipv6, address, endpoint) in [
-            (false, "10.96.0.1", "10.244.0.5:8080"),
-            (true, "fd00::1", "[fd00:244::5]:8080"),
+        for (ipv6, address, endpoint, range) in [
+            (false, "10.96.0.1", "10.244.0.5:8080", "192.0.2.0/27"),
+            (true, "fd00::1", "[fd00:244::5]:8080", "2001:db8::/33"),
         ] {
             let address: IpAddr = address.parse().expect("an address");
             let target = Value::Target(endpoint.parse().expect("a target"));
@@ -196,6 +231,8 @@ mod tests {
                 source: Source::Keep,
                 count: 3,
                 sticky: None,
+                balancing: Balancing::Random,
+                restricted: true,
             });
             let elements = [
                 (Key::Service(frontend), Value::Class(class)),
@@ -205,6 +242,11 @@ mod tests {
                 (Key::Endpoint(frontend, 0xdead_beef), target),
                 (Key::Hairpin(address), Value::Present),
                 (Key::ClusterIp(address), Value::Present),
+                (
+                    Key::Source(frontend, range.parse().expect("a range")),
+                    Value::Present,
+                ),
+                (Key::Source(frontend, address.into()), Value::Present),
             ];
             for (key, value) in elements {
                 let element = write(&key, &value, |_| 7);

@@ -153,6 +153,7 @@ impl Table {
         self.rules.write_class(class, batch);
         let element = Element {
             key: number.to_ne_bytes().to_vec(),
+            key_end: None,
             data: Some(ElementData::Verdict(Verdict::Goto(class.to_string()))),
         };
         let elements = [element];
@@ -187,6 +188,7 @@ impl Table {
             if old {
                 delete.entry(set_of(&key)).or_default().push(Element {
                     key: elements::write_key(&key),
+                    key_end: elements::write_key_end(&key),
                     data: None,
                 });
             }

@@ -3,6 +3,7 @@
 mod churn;
 mod fake;
 mod flows;
+mod load_balancer;
 mod pods;
 mod restart;
 mod spread;

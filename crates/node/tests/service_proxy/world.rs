@@ -236,6 +236,26 @@ pub fn service(name: &str, spec: &str) -> Event {
     Event::Service(Box::new(service))
 }
 
+/// A Service of type LoadBalancer that has got an address.
+pub fn load_balancer(name: &str, spec: &str, ip: Ipv4Addr) -> Event {
+    let mut event = service(name, spec);
+    if let Event::Service(service) = &mut event {
+        let status = format!(r#"{{"loadBalancer":{{"ingress":[{{"ip":"{ip}","ipMode":"VIP"}}]}}}}"#);
+        service.status = serde_json::from_str(&status).expect("a status");
+    }
+    event
+}
+
+/// A Service that chooses among its endpoints otherwise than by chance.
+pub fn balanced(name: &str, spec: &str, balancing: &str) -> Event {
+    let mut event = service(name, spec);
+    if let Event::Service(service) = &mut event {
+        let annotation = ("coracle.dev/balancing".to_owned(), balancing.to_owned());
+        service.metadata.annotations = Some([annotation].into());
+    }
+    event
+}
+
 pub fn no_service(name: &str) -> Event {
     Event::ServiceGone(ServiceKey::new("ns", name))
 }

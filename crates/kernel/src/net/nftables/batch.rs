@@ -10,6 +10,7 @@ const BATCH_END: u16 = 17;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NEW_SET: u16 = SUBSYSTEM | 9;
+const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
 const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 
 /// The header of the batch marks: the subsystem is named in its last field.
@@ -58,6 +59,8 @@ pub struct Set<'a> {
     pub value: Option<SetValue<'a>>,
     /// Changed from the packet path, with a lifetime for each element, holding at most this many.
     pub dynamic: Option<u32>,
+    /// The last part of a key may be a range, and the key is one of several parts.
+    pub ranges: bool,
 }
 
 /// Type of a map's values.
@@ -74,6 +77,8 @@ pub enum SetValue<'a> {
 pub struct Element {
     /// Key bytes.
     pub key: Vec<u8>,
+    /// In a set of ranges, the last key that belongs to the element; [`Element::key`] is the first.
+    pub key_end: Option<Vec<u8>>,
     /// Value; none in a set.
     pub data: Option<ElementData>,
 }
@@ -186,6 +191,14 @@ impl Batch {
         });
     }
 
+    /// Deletes a chain with its rules; one that something leads to is an error (`EBUSY`).
+    pub fn delete_chain(&mut self, family: Family, table: &str, name: &str) {
+        self.operation(format!("delete chain {name}"), DELETE_CHAIN, 0, family, |m| {
+            m.string(1, table);
+            m.string(3, name);
+        });
+    }
+
     /// Creates a chain that is called from a hook.
     pub fn add_base_chain(
         &mut self,
@@ -234,9 +247,11 @@ impl Batch {
 
     /// Creates a set or map.
     pub fn add_set(&mut self, family: Family, table: &str, set: &Set<'_>) {
+        const INTERVAL: u32 = 0x4;
         const MAP: u32 = 0x8;
         const TIMEOUT: u32 = 0x10;
         const FROM_PACKET_PATH: u32 = 0x20;
+        const CONCATENATION: u32 = 0x80;
         const VERDICT_TYPE: u32 = 0xffff_ff00;
         let mut flags = 0;
         if set.value.is_some() {
@@ -244,6 +259,9 @@ impl Batch {
         }
         if set.dynamic.is_some() {
             flags |= TIMEOUT | FROM_PACKET_PATH;
+        }
+        if set.ranges {
+            flags |= INTERVAL | CONCATENATION;
         }
         self.sets += 1;
         let id = self.sets;
@@ -268,6 +286,17 @@ impl Batch {
             };
             if let Some(size) = set.dynamic {
                 m.nest(9, |m| m.be32(1, size));
+            }
+            if set.ranges {
+                const LIST_ELEMENT: u16 = 1;
+                const PARTS: u16 = 2;
+                m.nest(9, |m| {
+                    m.nest(PARTS, |m| {
+                        for field in set.key.0 {
+                            m.nest(LIST_ELEMENT, |m| m.be32(1, field.length(family)));
+                        }
+                    });
+                });
             }
             m.be32(10, id);
             m.attribute(13, &userdata::set_remark(family, set.key, value));
@@ -329,12 +358,18 @@ impl Batch {
     }
 }
 
+/// The attribute of an element that ends a range.
+const KEY_END: u16 = 10;
+
 impl Element {
     fn write(&self, m: &mut Messages, with_data: bool) {
         const LIST_ELEMENT: u16 = 1;
         const DATA_VALUE: u16 = 1;
         m.nest(LIST_ELEMENT, |m| {
             m.nest(1, |m| m.attribute(DATA_VALUE, &self.key));
+            if let Some(end) = &self.key_end {
+                m.nest(KEY_END, |m| m.attribute(DATA_VALUE, end));
+            }
             match &self.data {
                 Some(ElementData::Value(value)) if with_data => m.nest(2, |m| m.attribute(DATA_VALUE, value)),
                 Some(ElementData::Verdict(verdict)) if with_data => m.nest(2, |m| verdict.write(m)),
@@ -363,8 +398,10 @@ pub(super) fn read_elements(attributes: Attributes<'_>, into: &mut Vec<Element>)
             (None, Some(code)) => Verdict::read(code, verdict.string(2)).map(ElementData::Verdict),
             (None, None) => None,
         };
+        let key_end = element.nested(KEY_END).get(DATA_VALUE);
         into.push(Element {
             key: key.to_vec(),
+            key_end: key_end.map(<[u8]>::to_vec),
             data,
         });
     }

@@ -135,6 +135,8 @@ pub enum Direction {
     Verdict,
     /// Only whether it is there.
     Membership,
+    /// Only whether it is not there.
+    Absence,
 }
 
 /// One step of a rule. A step that does not match ends the rule.
@@ -181,6 +183,28 @@ pub enum Expression<'a> {
     },
     /// Load `random() % modulus + offset`.
     Random {
+        /// Bound.
+        modulus: u32,
+        /// Added to it.
+        offset: u32,
+        /// Into this register.
+        to: u32,
+    },
+    /// Load `n % modulus + offset`, where n is one more each time this step is run.
+    Counter {
+        /// Bound.
+        modulus: u32,
+        /// Added to it.
+        offset: u32,
+        /// Into this register.
+        to: u32,
+    },
+    /// Load `hash(key) % modulus + offset`: the same for the same key, on every machine.
+    Hash {
+        /// First register of the key.
+        key: u32,
+        /// Length of the key in bytes.
+        length: u32,
         /// Bound.
         modulus: u32,
         /// Added to it.
@@ -241,7 +265,8 @@ impl Expression<'_> {
             Expression::Compare(..) => "cmp",
             Expression::Bitwise { .. } => "bitwise",
             Expression::Lookup { .. } => "lookup",
-            Expression::Random { .. } => "numgen",
+            Expression::Random { .. } | Expression::Counter { .. } => "numgen",
+            Expression::Hash { .. } => "hash",
             Expression::Nat { .. } => "nat",
             Expression::Masquerade => "masq",
             Expression::Reject(_) => "reject",
@@ -312,12 +337,14 @@ impl Expression<'_> {
             }
             Expression::Lookup { set, key, to } => {
                 const VERDICT_REGISTER: u32 = 0;
+                const INVERTED: u32 = 1;
                 m.string(1, set);
                 m.be32(2, register(*key));
                 match to {
                     Direction::Register(to) => m.be32(3, register(*to)),
                     Direction::Verdict => m.be32(3, VERDICT_REGISTER),
                     Direction::Membership => (),
+                    Direction::Absence => m.be32(5, INVERTED),
                 }
             }
             Expression::Random { modulus, offset, to } => {
@@ -326,6 +353,29 @@ impl Expression<'_> {
                 m.be32(2, *modulus);
                 m.be32(3, RANDOM);
                 m.be32(4, *offset);
+            }
+            Expression::Counter { modulus, offset, to } => {
+                const INCREMENTAL: u32 = 0;
+                m.be32(1, register(*to));
+                m.be32(2, *modulus);
+                m.be32(3, INCREMENTAL);
+                m.be32(4, *offset);
+            }
+            Expression::Hash {
+                key,
+                length,
+                modulus,
+                offset,
+                to,
+            } => {
+                // Any constant does: without one the kernel takes another for each rule.
+                const SEED: u32 = 0x636f_7261;
+                m.be32(1, register(*key));
+                m.be32(2, register(*to));
+                m.be32(3, *length);
+                m.be32(4, *modulus);
+                m.be32(5, SEED);
+                m.be32(6, *offset);
             }
             Expression::Nat {
                 kind: Nat::Destination,

@@ -32,6 +32,15 @@ impl Field {
         }
     }
 
+    /// Size in bytes without padding.
+    pub(crate) fn length(self, family: Family) -> u32 {
+        match self {
+            Field::Protocol => 1,
+            Field::DestinationPort => 2,
+            _ => self.size(family),
+        }
+    }
+
     /// `enum datatypes` of nftables.
     fn type_number(self, family: Family) -> u32 {
         const INTEGER: u32 = 4;

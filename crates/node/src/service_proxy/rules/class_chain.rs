@@ -1,7 +1,7 @@
 //! The chain of a class: from a frontend to one of its endpoints.
 
-use super::{AFFINITY, ENDPOINTS, LOCAL_ADDRESS, Rules, SLOT_IDS, SLOTS, TABLE};
-use coracle_dataplane::{Class, LOCAL_SLOTS, Pick, Source};
+use super::{AFFINITY, ENDPOINTS, LOCAL_ADDRESS, Rules, SLOT_IDS, SLOTS, SOURCES, TABLE};
+use coracle_dataplane::{Balancing, Class, LOCAL_SLOTS, Pick, Source};
 use coracle_kernel::net::nftables::{
     Batch, Comparison, Direction, Expression, Fib, MetaKey, SetUpdate, Verdict,
 };
@@ -14,6 +14,19 @@ impl Rules {
         };
         let chain = class.to_string();
         batch.add_chain(self.family, TABLE, &chain);
+        if pick.restricted {
+            let mut stranger = self.frontend(pick.node_port, 0);
+            stranger.extend([
+                self.source(self.frontend_registers()),
+                Expression::Lookup {
+                    set: SOURCES,
+                    key: 0,
+                    to: Direction::Absence,
+                },
+                Expression::Verdict(Verdict::Drop),
+            ]);
+            self.rule(batch, &chain, stranger);
+        }
         let mut first = 0;
         match pick.source {
             Source::Rewrite => self.jump(batch, &chain, "rewrite-source"),
@@ -55,13 +68,8 @@ impl Rules {
             self.write_sticky(batch, &chain, &pick, first, seconds);
         }
         let mut choose = self.frontend(pick.node_port, 0);
-        let next = self.frontend_registers();
+        choose.extend(self.slot(&pick, first));
         choose.extend([
-            Expression::Random {
-                modulus: u32::from(pick.count),
-                offset: first,
-                to: next,
-            },
             Expression::Lookup {
                 set: SLOTS,
                 key: 0,
@@ -72,7 +80,31 @@ impl Rules {
         self.rule(batch, &chain, choose);
     }
 
-    /// A candidate by chance; it is remembered, unless one is remembered already, whose time begins anew; what is
+    /// Loads the slot of an endpoint behind a frontend in the first registers.
+    fn slot(&self, pick: &Pick, offset: u32) -> Vec<Expression<'static>> {
+        let modulus = u32::from(pick.count);
+        let to = self.frontend_registers();
+        let hash = |address| {
+            vec![
+                address,
+                Expression::Hash {
+                    key: to,
+                    length: 4 * self.address_registers(),
+                    modulus,
+                    offset,
+                    to,
+                },
+            ]
+        };
+        match pick.balancing {
+            Balancing::Random => vec![Expression::Random { modulus, offset, to }],
+            Balancing::RoundRobin(_) => vec![Expression::Counter { modulus, offset, to }],
+            Balancing::SourceHash => hash(self.source(to)),
+            Balancing::DestinationHash => hash(self.destination(to)),
+        }
+    }
+
+    /// A candidate, by chance or as the Service says; it is remembered, unless one is remembered already, whose time begins anew; what is
     /// remembered now is where the packet goes, if it is still there; else it is forgotten.
     fn write_sticky(&self, batch: &mut Batch, chain: &str, pick: &Pick, first: u32, seconds: u32) {
         let frontend = || self.frontend(pick.node_port, 0);
@@ -102,15 +134,8 @@ impl Rules {
         };
 
         let mut candidate = frontend();
-        candidate.extend([
-            Expression::Random {
-                modulus: u32::from(pick.count),
-                offset: first,
-                to: next,
-            },
-            lookup(SLOT_IDS),
-            Expression::SetMeta(MetaKey::Priority, 0),
-        ]);
+        candidate.extend(self.slot(pick, first));
+        candidate.extend([lookup(SLOT_IDS), Expression::SetMeta(MetaKey::Priority, 0)]);
         self.rule(batch, chain, candidate);
 
         let milliseconds = u64::from(seconds) * 1000;

@@ -10,7 +10,7 @@
 mod class_chain;
 mod parts;
 
-use coracle_dataplane::{Class, Config, Pick, Source};
+use coracle_dataplane::{Balancing, Class, Config, Pick, Source};
 use coracle_kernel::net::nftables::{
     Batch, Comparison, CtKey, DataType, Direction, Expression, Family, Fib, Field, Hook, HookKind, MetaKey,
     Priority, Reject, Set, SetValue, Verdict,
@@ -26,6 +26,8 @@ pub(super) const SLOTS: &str = "slots";
 pub(super) const SLOT_IDS: &str = "slot-ids";
 pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const HAIRPINS: &str = "hairpins";
+/// Clients that restricted frontends let through.
+pub(super) const SOURCES: &str = "sources";
 pub(super) const CLUSTER_IPS: &str = "cluster-ips";
 /// Number of a class → its chain.
 pub(super) const CLASSES: &str = "classes";
@@ -87,10 +89,27 @@ impl Rules {
                         source,
                         count: 1,
                         sticky,
+                        balancing: Balancing::Random,
+                        restricted: sticky.is_some(),
                     };
                     self.write_class(Class::Pick(pick), &mut batch);
                 }
             }
+        }
+        for balancing in [
+            Balancing::RoundRobin(1),
+            Balancing::SourceHash,
+            Balancing::DestinationHash,
+        ] {
+            let pick = Pick {
+                node_port: false,
+                source: Source::Rewrite,
+                count: 1,
+                sticky: None,
+                balancing,
+                restricted: false,
+            };
+            self.write_class(Class::Pick(pick), &mut batch);
         }
         format!("Services of Kubernetes; rules {:016x}", batch.fingerprint())
     }
@@ -118,20 +137,27 @@ impl Rules {
             key: DataType(key),
             value: Some(SetValue::Data(value)),
             dynamic: None,
+            ranges: false,
         };
         let verdicts = |name| Set {
             name,
             key: NUMBER,
             value: Some(SetValue::Verdict),
             dynamic: None,
+            ranges: false,
         };
         let plain = |name, key| Set {
             name,
             key: DataType(key),
             value: None,
             dynamic: None,
+            ranges: false,
         };
         for set in [
+            Set {
+                ranges: true,
+                ..plain(SOURCES, &client)
+            },
             map(FRONTENDS, &FRONTEND, NUMBER),
             map(INSIDE, &FRONTEND, NUMBER),
             map(SLOTS, &slot, TARGET),
