@@ -5,8 +5,9 @@ use crate::history::Event;
 use crate::object::{Draft, Key, Object};
 use crate::state::State;
 use crate::{Durability, Expected, OpenError, WriteError};
+use jiff::Timestamp;
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub(crate) struct Request {
 /// A write whose preconditions hold.
 struct Staged {
     key: Key,
-    event: Arc<Event>,
+    event: Event,
     answer: Arc<Object>,
     durability: Durability,
     reply: oneshot::Sender<Answer>,
@@ -96,17 +97,24 @@ impl Committer {
             }
             return;
         }
+        let committed = Timestamp::now();
+        let mut answers = Vec::with_capacity(staged.len());
         {
             let mut state = self.state.write();
-            for write in &staged {
-                state.apply(&write.key, write.event.clone());
+            let mut resources = HashSet::new();
+            for mut write in staged {
+                write.event.committed = committed;
+                state.apply(&write.key, Arc::new(write.event));
+                resources.insert(write.key.resource);
+                answers.push((write.reply, write.answer));
             }
-            for write in &staged {
-                state.notify(&write.key.resource);
+            for resource in resources {
+                state.notify(&resource);
             }
         }
-        for write in staged {
-            let _ = write.reply.send(Ok(write.answer));
+        for (reply, answer) in answers {
+            // A writer that has gone away does not want its answer.
+            let _ = reply.send(Ok(answer));
         }
     }
 
@@ -153,11 +161,13 @@ impl Committer {
             ahead.insert(key.clone(), object.clone());
             staged.push(Staged {
                 key,
-                event: Arc::new(Event {
+                event: Event {
                     revision,
+                    // Not yet; it is set when it is.
+                    committed: Timestamp::UNIX_EPOCH,
                     object,
                     previous,
-                }),
+                },
                 answer,
                 durability,
                 reply,

@@ -2,6 +2,7 @@
 //! Upstream: the window of the watch cache, `k8s.io/apiserver/pkg/storage/cacher/watch_cache.go`.
 
 use crate::object::Object;
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ const MIN_EVENTS: usize = 64;
 pub struct Event {
     /// The revision of the change.
     pub revision: u64,
+    /// When it was as durable as asked; watchers and the writer are told right after.
+    pub committed: Timestamp,
     /// The object after the change; absent when it was deleted.
     pub object: Option<Arc<Object>>,
     /// The object before the change; absent when it was created.
@@ -76,6 +79,11 @@ impl History {
         }
     }
 
+    /// Everything that is remembered, oldest first.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
+        self.events.iter()
+    }
+
     /// Everything after `revision`, oldest first.
     pub fn after(
         &self,
@@ -105,6 +113,7 @@ mod tests {
         };
         Arc::new(Event {
             revision,
+            committed: Timestamp::UNIX_EPOCH,
             object: None,
             previous: Some(Arc::new(Object::from_draft(
                 &Key::new("/r", "", "n"),

@@ -226,6 +226,11 @@ impl Store {
         self.shared.state.read().list(resource, namespace, after, at)
     }
 
+    /// The last changes of a resource, oldest first: as many as are kept for watchers.
+    pub fn history(&self, resource: &str) -> Vec<Arc<Event>> {
+        self.shared.state.read().history(resource)
+    }
+
     /// Watches a resource for what happens after `revision`.
     pub fn watch(&self, resource: &str, revision: u64) -> Watcher {
         Watcher::new(self.shared.state.clone(), resource, revision)

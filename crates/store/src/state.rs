@@ -125,6 +125,14 @@ impl State {
         self.resource_mut(resource).changed.subscribe()
     }
 
+    /// The changes of a resource that are remembered, oldest first.
+    pub fn history(&self, resource: &str) -> Vec<Arc<Event>> {
+        let resource = self.resources.get(resource);
+        resource
+            .map(|resource| resource.history.all().cloned().collect())
+            .unwrap_or_default()
+    }
+
     /// At most `limit` events after `revision`.
     pub fn events(&self, resource: &str, revision: u64, limit: usize) -> Result<Vec<Arc<Event>>, Expired> {
         match self.resources.get(resource) {

@@ -104,6 +104,32 @@ fn of_concurrent_writers_one_wins() {
 }
 
 #[test]
+fn history_tells_what_changed_and_when() {
+    runtime().block_on(async {
+        let store = Store::memory().unwrap();
+        let before = jiff::Timestamp::now();
+        let created = create(&store, "a", "1").await.unwrap();
+        update(&store, "a", "2", created.revision()).await.unwrap();
+        let after = jiff::Timestamp::now();
+        let events = store.history("/pods");
+        let told: Vec<_> = events
+            .iter()
+            .map(|event| {
+                (
+                    event.previous.as_ref().map(|o| text(o)),
+                    event.object.as_ref().map(|o| text(o)),
+                )
+            })
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(told, [(None, some("1")), (some("1"), some("2"))]);
+        assert!(before <= events[0].committed && events[0].committed <= events[1].committed);
+        assert!(events[1].committed <= after);
+        assert!(store.history("/services").is_empty());
+    });
+}
+
+#[test]
 fn watch_has_no_gaps_and_wakes() {
     runtime().block_on(async {
         let store = Store::memory().unwrap();

@@ -15,11 +15,12 @@ mod worker;
 
 pub use informers::follow;
 pub use look::look;
-pub use timeline::{ServiceTimeline, Timeline};
+pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
 use crate::data_plane::DataPlane;
 use coracle_dataplane::{Config, ServiceKey, Tables};
-use coracle_kernel::net::{self, conntrack::Conntrack, rtnetlink::Rtnetlink};
+use coracle_kernel::net::conntrack::{self, Conntrack};
+use coracle_kernel::net::{self, rtnetlink::Rtnetlink};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -91,6 +92,10 @@ impl ServiceProxy {
             }
         })?;
         let conntrack = Conntrack::open().map_err(Error::Rules)?;
+        if let Err(error) = conntrack::record_times() {
+            // Nothing depends on it but the answer to when the first packet came.
+            tracing::debug!(error = &error as &dyn std::error::Error, "connections have no times");
+        }
         let addresses = Rtnetlink::open().map_err(Error::Rules)?;
         let timeline = Arc::new(Timeline::default());
         let (messages, inbox) = mpsc::channel();

@@ -3,7 +3,7 @@
 use coracle_dataplane::{Change, Class, Pick, ServiceKey, Tables};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the proxy did for one Service, and when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,49 +16,76 @@ pub struct ServiceTimeline {
     pub endpoints_seen: Option<Timestamp>,
     /// The rules were in the kernel that followed from that.
     pub endpoints_programmed: Option<Timestamp>,
+    /// What is behind its last change.
+    pub last: Option<LastChange>,
     /// Endpoints that connections are spread over now; the largest number of its frontends.
     pub endpoints: u16,
+}
+
+/// A change of a Service or of its EndpointSlices on its way into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    /// The change was seen.
+    pub seen: Timestamp,
+    /// The transaction began.
+    pub began: Timestamp,
+    /// The kernel had it; none while it is on its way.
+    pub committed: Option<Timestamp>,
+    /// Elements of the kernel's maps that the transaction changed, those of other Services included. 0: what the
+    /// kernel had was right already.
+    pub operations: usize,
 }
 
 /// The timelines of all Services, readable at any time.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    services: Mutex<BTreeMap<ServiceKey, ServiceTimeline>>,
+    services: Mutex<Services>,
+}
+
+#[derive(Debug, Default)]
+struct Services {
+    timelines: BTreeMap<ServiceKey, ServiceTimeline>,
+    /// Changes were seen of these since the last transaction.
+    pending: BTreeSet<ServiceKey>,
 }
 
 impl Timeline {
     /// What happened to a Service so far; none if it was never seen or is gone.
     pub fn of(&self, service: &ServiceKey) -> Option<ServiceTimeline> {
-        self.services.lock().get(service).cloned()
+        self.services.lock().timelines.get(service).cloned()
     }
 
     /// All of them.
     pub fn all(&self) -> BTreeMap<ServiceKey, ServiceTimeline> {
-        self.services.lock().clone()
+        self.services.lock().timelines.clone()
     }
 
     pub(super) fn service_seen(&self, service: &ServiceKey, at: Timestamp) {
         let mut services = self.services.lock();
-        services
-            .entry(service.clone())
-            .or_default()
-            .service_seen
-            .get_or_insert(at);
+        services.seen(service, at).service_seen.get_or_insert(at);
     }
 
     pub(super) fn endpoints_seen(&self, service: &ServiceKey, at: Timestamp) {
         let mut services = self.services.lock();
-        services.entry(service.clone()).or_default().endpoints_seen = Some(at);
+        services.seen(service, at).endpoints_seen = Some(at);
     }
 
     /// The change is in the kernel.
-    pub(super) fn committed(&self, change: &Change, tables: &Tables, at: Timestamp) {
-        let mut services = self.services.lock();
+    pub(super) fn committed(&self, change: &Change, tables: &Tables, began: Timestamp, at: Timestamp) {
+        let services = &mut *self.services.lock();
+        for key in std::mem::take(&mut services.pending) {
+            let timeline = services.timelines.get_mut(&key);
+            if let Some(last) = timeline.and_then(|timeline| timeline.last.as_mut()) {
+                last.began = began;
+                last.committed = Some(at);
+                last.operations = change.commit.operations.len();
+            }
+        }
         for key in &change.services {
             if !tables.knows(key) {
-                services.remove(key);
+                services.timelines.remove(key);
             }
-            let Some(timeline) = services.get_mut(key) else {
+            let Some(timeline) = services.timelines.get_mut(key) else {
                 continue;
             };
             let frontends = tables.frontends(key);
@@ -74,5 +101,60 @@ impl Timeline {
             });
             timeline.endpoints = counts.max().unwrap_or(0);
         }
+    }
+}
+
+impl Services {
+    /// Changes that arrive together are one: the first of them counts.
+    fn seen(&mut self, service: &ServiceKey, at: Timestamp) -> &mut ServiceTimeline {
+        let timeline = self.timelines.entry(service.clone()).or_default();
+        if self.pending.insert(service.clone()) {
+            timeline.last = Some(LastChange {
+                seen: at,
+                began: at,
+                committed: None,
+                operations: 0,
+            });
+        }
+        timeline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_dataplane::Config;
+
+    fn at(microseconds: i64) -> Timestamp {
+        Timestamp::from_microsecond(microseconds).expect("in range")
+    }
+
+    #[test]
+    fn changes_that_arrive_together_are_one_and_each_commit_ends_one() {
+        let (timeline, tables) = (Timeline::default(), Tables::new(Config::default()));
+        let key = ServiceKey::new("shop", "web");
+        let last = || {
+            timeline
+                .of(&key)
+                .and_then(|timeline| timeline.last)
+                .expect("a change")
+        };
+        timeline.service_seen(&key, at(1));
+        timeline.endpoints_seen(&key, at(2));
+        assert_eq!((last().seen, last().committed), (at(1), None));
+        timeline.committed(&Change::default(), &tables, at(3), at(4));
+        assert_eq!(
+            (last().seen, last().began, last().committed),
+            (at(1), at(3), Some(at(4)))
+        );
+        // A change that leads to none of the kernel's is ended by the next look at what has to change, too.
+        timeline.service_seen(&key, at(5));
+        timeline.committed(&Change::default(), &tables, at(6), at(7));
+        timeline.endpoints_seen(&key, at(8));
+        assert_eq!((last().seen, last().committed), (at(8), None));
+        assert_eq!(
+            timeline.of(&key).and_then(|timeline| timeline.service_seen),
+            Some(at(1))
+        );
     }
 }

@@ -136,6 +136,7 @@ impl Worker {
             self.adopt();
         }
         let change = self.tables.change();
+        let began = Timestamp::now();
         self.commit(&change.commit);
         if self.failed {
             return;
@@ -148,7 +149,8 @@ impl Worker {
                 "packet rules changed"
             );
         }
-        self.timeline.committed(&change, &self.tables, Timestamp::now());
+        self.timeline
+            .committed(&change, &self.tables, began, Timestamp::now());
         if !change.flows.is_empty() && self.jobs.send(Job::Flows(change.flows)).is_err() {
             tracing::error!("the thread that ends udp flows has died");
         }
