@@ -46,8 +46,6 @@ struct Inner {
     routes: RwLock<Arc<Routes>>,
     cache: Cache,
     waiting: Mutex<HashMap<Question, Waiting>>,
-    /// Names that are asked only to see whether they come back, and of whom.
-    probes: Mutex<Vec<(Name, Arc<Upstream>)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -93,7 +91,6 @@ impl Forwarder {
             settings: Mutex::new(settings),
             cache: Cache::new(CACHE),
             waiting: Mutex::default(),
-            probes: Mutex::default(),
             metrics: Arc::default(),
         }))
     }
@@ -112,13 +109,10 @@ impl Forwarder {
     /// Whether a resolver was found to forward to us.
     #[cfg(test)]
     pub(crate) fn has_excluded(&self) -> bool {
-        self.0
-            .routes
-            .read()
-            .upstream
-            .upstreams
-            .iter()
-            .any(|upstream| upstream.is_excluded())
+        let routes = self.0.routes.read();
+        routes
+            .upstreams()
+            .any(|upstream| upstream.is_excluded(Instant::now()))
     }
 
     /// How many answers are remembered.
@@ -214,11 +208,13 @@ impl Forwarder {
     async fn ask(&self, question: &Question) -> Arc<Entry> {
         let group = self.routes(Instant::now()).group(&question.name).clone();
         let answered = group.ask(question).await;
-        let counter = match &answered {
-            Some(_) => &self.0.metrics.upstream_answers,
-            None => &self.0.metrics.upstream_failures,
-        };
-        counter.add();
+        if answered.is_some() {
+            self.0.metrics.upstream_answers.add();
+        } else {
+            self.0.metrics.upstream_failures.add();
+            // Perhaps a resolver has come to forward to us, and waits for our answer.
+            self.look_for_loops();
+        }
         let now = Instant::now();
         let entry = Arc::new(Entry::new(answered.unwrap_or_else(Answered::failure), now));
         let old = self.0.cache.get(question);
@@ -257,32 +253,14 @@ impl Forwarder {
         changed
     }
 
-    /// Asks each resolver of this host for a name that only we know. One that forwards to us would have us ask it
-    /// for ever.
+    /// Finds out which resolvers of this host forward to us: they would have us ask for ever.
     pub(crate) fn look_for_loops(&self) {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let routes = self.routes(Instant::now());
-        let groups = routes
-            .stub_domains
-            .iter()
-            .map(|(_, group)| group)
-            .chain([&routes.upstream]);
-        let probes: Vec<_> = groups.flat_map(|group| &group.upstreams).map(probe).collect();
-        *self.0.probes.lock() = probes.clone();
-        for (name, upstream) in probes {
-            let question = Question {
-                name,
-                record_type: HINFO,
-                dnssec_ok: false,
-                checking_disabled: false,
-            };
-            runtime.spawn(async move {
-                if let Err(error) = upstream::tell_if_local(upstream.address, &question).await {
-                    tracing::debug!(resolver = %upstream.address, %error, "resolver cannot be tested for a loop");
-                }
-            });
+        for upstream in self.routes(Instant::now()).upstreams() {
+            let upstream = upstream.clone();
+            runtime.spawn(async move { upstream.look_for_loop().await });
         }
     }
 
@@ -291,11 +269,14 @@ impl Forwarder {
         if question.record_type != HINFO {
             return false;
         }
-        let probes = self.0.probes.lock();
-        let Some((_, upstream)) = probes.iter().find(|(name, _)| *name == question.name) else {
+        let routes = self.0.routes.read();
+        let Some(upstream) = routes
+            .upstreams()
+            .find(|upstream| upstream.probe == question.name)
+        else {
             return false;
         };
-        if !upstream.is_excluded() {
+        if !upstream.is_excluded(Instant::now()) {
             tracing::warn!(
                 resolver = %upstream.address,
                 "resolver forwards to the cluster DNS and is not used, or questions would go round for ever"
@@ -350,6 +331,11 @@ impl Settings {
 }
 
 impl Routes {
+    fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let groups = self.stub_domains.iter().map(|(_, group)| group);
+        groups.chain([&self.upstream]).flat_map(|group| &group.upstreams)
+    }
+
     fn group(&self, name: &Name) -> &Arc<Group> {
         let stub = self
             .stub_domains
@@ -357,15 +343,6 @@ impl Routes {
             .find(|(domain, _)| name.before(domain).is_some());
         stub.map_or(&self.upstream, |(_, group)| group)
     }
-}
-
-/// Two labels, for a resolver may keep single ones to itself.
-fn probe(upstream: &Arc<Upstream>) -> (Name, Arc<Upstream>) {
-    let text = format!("{:016x}.{:016x}", rand::random::<u64>(), rand::random::<u64>());
-    (
-        Name::parse(&text).expect("two labels of hexadecimal digits are a name"),
-        upstream.clone(),
-    )
 }
 
 #[cfg(test)]

@@ -104,12 +104,20 @@ impl Answered {
             lifetime: None,
             code_high: 0,
         };
-        reader.read(at + 4, [word(6), word(8), word(10)])?;
+        let truncated = flags & flag::TRUNCATED != 0;
+        if reader.read(at + 4, [word(6), word(8), word(10)]).is_none() {
+            // Some cut in the middle of a record.
+            return truncated.then(|| Self {
+                response_code: flags & flag::CODE,
+                truncated,
+                ..Self::failure()
+            });
+        }
         reader.records.shrink();
         Some(Self {
             response_code: flags & flag::CODE | reader.code_high,
             authentic: flags & flag::AUTHENTIC_DATA != 0,
-            truncated: flags & flag::TRUNCATED != 0,
+            truncated,
             // Without answers and without an SOA nobody says how long that holds (RFC 2308, 5).
             lifetime: reader.lifetime.unwrap_or(0),
             records: reader.records,

@@ -44,7 +44,6 @@ pub struct Server {
 struct Shared {
     responder: Responder,
     waiting: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
 }
 
 impl Server {
@@ -114,7 +113,6 @@ impl Server {
         let shared = Arc::new(Shared {
             responder: self.responder,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         });
         shared.responder.forwarder.look_for_loops();
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -181,19 +179,17 @@ async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
 }
 
 async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+    let mut streams = JoinSet::new();
     loop {
-        // Never closed, so there always comes one.
-        let Ok(permit) = shared.connections.clone().acquire_owned().await else {
-            return;
+        // Cancel-safe: neither `accept` nor `join_next` loses anything.
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if streams.len() < MOST_CONNECTIONS => accepted,
+            // The end of a connection, in whatever way, is the client's affair.
+            Some(_) = streams.join_next() => continue,
         };
-        match listener.accept().await {
+        match accepted {
             Ok((stream, address)) => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    // The end of a connection, in whatever way, is the client's affair.
-                    let _ = serve_stream(stream, address, &shared).await;
-                    drop(permit);
-                });
+                streams.spawn(serve_stream(stream, address, shared.clone()));
             }
             Err(error) => {
                 tracing::debug!(%error, "dns accept failed");
@@ -204,7 +200,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_stream(mut stream: TcpStream, address: SocketAddr, shared: &Shared) -> io::Result<()> {
+async fn serve_stream(mut stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
     let client = Client {
         address: address.ip(),
         over_tcp: true,

@@ -386,11 +386,18 @@ async fn a_resolver_whose_probe_comes_back_is_not_asked_again() {
         ..question("www.example")
     }));
     assert!(forwarder.came_back(&came_back));
+    assert!(forwarder.has_excluded());
     assert_eq!(
         ask(&forwarder, "www.example").await.response_code,
         code::SERV_FAIL
     );
     assert_eq!(looping.times_asked(), 0);
+    // It may have been mended meanwhile.
+    pass(seconds(301)).await;
+    assert_eq!(
+        ask(&forwarder, "www.example").await.response_code,
+        code::NX_DOMAIN
+    );
 }
 
 #[tokio::test]

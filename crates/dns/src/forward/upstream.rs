@@ -1,7 +1,8 @@
 //! One resolver, and a group of them: the first that answers wins, and who does not answer is asked last.
 
+use crate::name::Name;
 use crate::query::Question;
-use crate::record_type::code;
+use crate::record_type::{HINFO, code};
 use crate::records::Answered;
 use crate::reply;
 use parking_lot::Mutex;
@@ -9,7 +10,6 @@ use rand::Rng;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -22,6 +22,8 @@ const HEDGE: Duration = Duration::from_millis(750);
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long who did not answer is asked last.
 const SUSPICION: Duration = Duration::from_secs(10);
+/// How long who forwards to us is not asked at all.
+const EXCLUSION: Duration = Duration::from_secs(300);
 /// Over UDP.
 const LONGEST_ANSWER: usize = 4096;
 /// A lost packet is sent again if there are few resolvers.
@@ -31,39 +33,63 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub address: SocketAddr,
-    suspected_until: Mutex<Option<Instant>>,
-    /// It asks us what we ask it.
-    loops: AtomicBool,
+    /// A name that nobody but us knows: who asks us for it has it from this resolver.
+    pub probe: Name,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    suspected_until: Option<Instant>,
+    excluded_until: Option<Instant>,
 }
 
 impl Upstream {
     pub fn new(address: SocketAddr) -> Self {
+        // Two labels, for a resolver may keep single ones to itself.
+        let probe = format!("{:016x}.{:016x}", rand::random::<u64>(), rand::random::<u64>());
         Self {
             address,
-            suspected_until: Mutex::new(None),
-            loops: AtomicBool::new(false),
+            probe: Name::parse(&probe).expect("two labels of hexadecimal digits are a name"),
+            health: Mutex::default(),
         }
     }
 
-    /// Never asks it again.
+    /// Does not ask it for a while: it asks us what we ask it.
     pub fn exclude(&self) {
-        self.loops.store(true, Ordering::Relaxed);
+        self.health.lock().excluded_until = Some(Instant::now() + EXCLUSION);
     }
 
-    pub fn is_excluded(&self) -> bool {
-        self.loops.load(Ordering::Relaxed)
+    pub fn is_excluded(&self, now: Instant) -> bool {
+        self.health.lock().excluded_until.is_some_and(|until| now < until)
     }
 
     fn is_suspected(&self, now: Instant) -> bool {
-        self.suspected_until.lock().is_some_and(|until| now < until)
+        self.health
+            .lock()
+            .suspected_until
+            .is_some_and(|until| now < until)
     }
 
     fn suspect(&self) {
-        *self.suspected_until.lock() = Some(Instant::now() + SUSPICION);
+        self.health.lock().suspected_until = Some(Instant::now() + SUSPICION);
     }
 
     fn trust(&self) {
-        *self.suspected_until.lock() = None;
+        self.health.lock().suspected_until = None;
+    }
+
+    /// Asks it for the name that must not come back, if it is on this host. It does not matter what it answers.
+    pub async fn look_for_loop(&self) {
+        let question = Question {
+            name: self.probe,
+            record_type: HINFO,
+            dnssec_ok: false,
+            checking_disabled: false,
+        };
+        if let Err(error) = tell_if_local(self.address, &question).await {
+            tracing::debug!(resolver = %self.address, %error, "resolver cannot be tested for a loop");
+        }
     }
 
     async fn ask(&self, question: &Question) -> io::Result<Answered> {
@@ -99,7 +125,7 @@ impl Group {
     pub fn is_down(&self, now: Instant) -> bool {
         self.upstreams
             .iter()
-            .all(|upstream| upstream.is_excluded() || upstream.is_suspected(now))
+            .all(|upstream| upstream.is_excluded(now) || upstream.is_suspected(now))
     }
 
     /// The first answer; a resolver's refusal if that is all that came; absent if nothing came.
@@ -177,7 +203,7 @@ impl Group {
         let mut order: Vec<_> = self
             .upstreams
             .iter()
-            .filter(|u| !u.is_excluded())
+            .filter(|u| !u.is_excluded(now))
             .cloned()
             .collect();
         order.sort_by_key(|upstream| upstream.is_suspected(now));
@@ -219,7 +245,7 @@ async fn ask_tcp(resolver: SocketAddr, question: &Question) -> io::Result<Answer
 }
 
 /// Sends a question to a resolver of this host and does not wait for the answer. Others are not asked.
-pub(super) async fn tell_if_local(resolver: SocketAddr, question: &Question) -> io::Result<()> {
+async fn tell_if_local(resolver: SocketAddr, question: &Question) -> io::Result<()> {
     let socket = connect(resolver).await?;
     // To one of its own addresses the host speaks from the same one, or over loopback.
     let from = socket.local_addr()?.ip();

@@ -189,6 +189,12 @@ fn only_an_answer_to_the_question_is_one() {
     ] {
         assert_eq!(wrong(change), Err(NotAnAnswer));
     }
+    // Cut in the middle of a record: at least one knows that there is more.
+    let mut cut = right.clone();
+    cut.metadata.truncation = true;
+    let cut = bytes(&cut);
+    let answered = Answered::read(&cut[..cut.len() - 3], 0x1234, &question("www.example.", T::A));
+    assert!(answered.expect("an answer").truncated);
     let bare = Message::error_msg(0x1234, hickory_proto::op::OpCode::Query, ResponseCode::FormErr);
     let answered = Answered::read(&bytes(&bare), 0x1234, &question("www.example.", T::A)).expect("a refusal");
     assert_eq!(answered.response_code, code::FORM_ERR);
