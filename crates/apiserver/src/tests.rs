@@ -6,6 +6,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
+mod bootstrap;
 mod collections;
 mod deletes;
 mod plugins;

@@ -1,11 +1,13 @@
 //! The objects that a cluster has before anybody made one: created at the first start, brought up to date at
 //! every start. Upstream: `pkg/controlplane/controller`, `pkg/registry/{rbac,scheduling}/rest`.
 
+mod keep;
 pub mod objects;
 pub mod policy;
 mod reconcile;
 
-pub use objects::{ApiEndpoint, objects};
+pub use keep::keep;
+pub use objects::{ApiEndpoint, kept, objects};
 pub use reconcile::{Upkeep, reconcile};
 
 use crate::http::body;

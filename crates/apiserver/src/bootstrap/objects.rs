@@ -38,6 +38,18 @@ pub fn objects(endpoint: &ApiEndpoint) -> Vec<Vec<Wanted>> {
     vec![namespaces(), cluster_wide(endpoint), namespaced(endpoint)]
 }
 
+/// Those that come back at once when they are deleted; the others at the next start.
+pub fn kept(endpoint: &ApiEndpoint) -> Vec<Wanted> {
+    let mut all = namespaces();
+    all.extend([
+        service_cidr(endpoint),
+        kubernetes_service(endpoint),
+        kubernetes_endpoints(endpoint),
+        kubernetes_endpoint_slice(endpoint),
+    ]);
+    all
+}
+
 fn namespaces() -> Vec<Wanted> {
     NAMESPACES
         .iter()
@@ -60,22 +72,23 @@ fn cluster_wide(endpoint: &ApiEndpoint) -> Vec<Wanted> {
             2_000_000_000,
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
-        wanted(
-            "servicecidrs",
-            Upkeep::IfAbsent,
-            json!({
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "ServiceCIDR",
-                "metadata": {"name": "kubernetes"},
-                "spec": {"cidrs": endpoint.service_networks},
-            }),
-        ),
+        service_cidr(endpoint),
     ];
     let role = |object| wanted("clusterroles", Upkeep::Role, object);
     let binding = |object| wanted("clusterrolebindings", Upkeep::Binding, object);
     all.extend(policy::cluster_roles().into_iter().map(role));
     all.extend(policy::cluster_role_bindings().into_iter().map(binding));
     all
+}
+
+fn service_cidr(endpoint: &ApiEndpoint) -> Wanted {
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": endpoint.service_networks},
+    });
+    wanted("servicecidrs", Upkeep::IfAbsent, object)
 }
 
 fn priority_class(name: &str, value: i64, description: &str) -> Wanted {

@@ -143,11 +143,7 @@ impl ControlPlane {
 
     /// Makes the objects that a cluster has from the start.
     pub async fn bootstrap(&self, options: &Options<'_>, authority: &Authority) -> Result<()> {
-        let endpoint = ApiEndpoint {
-            advertised: SocketAddr::from((options.node_ip, self.port)),
-            service_networks: vec![options.service_cidr.into()],
-            client_ca: authority.certificate.clone(),
-        };
+        let endpoint = self.endpoint(options, authority);
         let send = self.privileged();
         for group in bootstrap::objects(&endpoint) {
             bootstrap::run(group, &send)
@@ -155,6 +151,24 @@ impl ControlPlane {
                 .context("cannot make the cluster's first objects")?;
         }
         Ok(())
+    }
+
+    /// Makes those of them again that are deleted while the cluster runs. After the bootstrap.
+    pub fn keep_objects(
+        &self,
+        options: &Options,
+        authority: &Authority,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let kept = bootstrap::kept(&self.endpoint(options, authority));
+        bootstrap::keep(self.store.clone(), kept, self.privileged())
+    }
+
+    fn endpoint(&self, options: &Options, authority: &Authority) -> ApiEndpoint {
+        ApiEndpoint {
+            advertised: SocketAddr::from((options.node_ip, self.port)),
+            service_networks: vec![options.service_cidr.into()],
+            client_ca: authority.certificate.clone(),
+        }
     }
 
     /// Keeps the IPAddress objects in step with the allocator. To be taken once, after the bootstrap.
