@@ -615,11 +615,9 @@ fn pods_share_what_pods_share() {
     });
 }
 
-/// runc can only join a namespace by a path, which this test's oracle is not given.
 #[test]
 fn process_namespaces_can_be_shared() {
-    support::run(async {
-        let mut node = Node::new(OciRuntime::Builtin).await;
+    test_each(async |mut node| {
         let pod = PodSpec {
             share_process_namespace: true,
             ..node.pod_spec("p")
@@ -627,34 +625,34 @@ fn process_namespaces_can_be_shared() {
         node.runtime.start_pod(pod).await.unwrap();
         node.start("p", node.script("a", "sleep 1234 & sleep 4321")).await;
         let mut seen = String::new();
-        while !seen.contains("sleep 4321") {
-            let id = format!("b{}", seen.len());
-            seen = output(&mut node, &id, "ps -o pid,args").await;
+        for round in 0.. {
+            seen = output(&mut node, &format!("b{round}"), "ps -o pid,args; true").await;
+            if seen.contains("sleep 4321") {
+                break;
+            }
         }
         assert!(!seen.contains("1 sh"), "{seen}");
         // What the first process leaves behind ends with the container.
         node.runtime.kill("a", 15).await.unwrap();
         node.exit("a").await;
-        let (_, left, _) = node_exec(&mut node).await;
-        assert!(!left.contains("sleep 1234"), "{left}");
-        node.done().await;
+        node.start("p", node.script("look", "sleep 1000")).await;
+        let (_, left, _) = node.exec("look", &["ps", "-o", "args"]).await;
+        assert!(
+            !left.contains("sleep 1234") && left.contains("sleep 1000"),
+            "{left}"
+        );
 
-        let mut node = Node::new(OciRuntime::Builtin).await;
         let pod = PodSpec {
             host_pid: true,
-            ..node.pod_spec("p")
+            ..node.pod_spec("q")
         };
         node.runtime.start_pod(pod).await.unwrap();
-        let own = format!("{}", std::process::id());
-        let found = output(&mut node, "a", "ps -o pid; sleep 5000 &").await;
+        let script = node.script("c", "ps -o pid; sleep 5000 &");
+        let (_, found) = node.finish("q", script).await;
+        let own = std::process::id().to_string();
         assert!(found.lines().any(|line| line.trim() == own), "{found}");
-        node.done().await;
+        node
     });
-}
-
-async fn node_exec(node: &mut Node) -> (i32, String, String) {
-    node.start("p", node.script("look", "sleep 1000")).await;
-    node.exec("look", &["ps", "-o", "args"]).await
 }
 
 #[test]

@@ -251,14 +251,18 @@ fn a_slow_client_loses_nothing() {
         let mut attachment = node.runtime.attach("a").await.unwrap();
         send(&mut attachment.stdin, b"\n").await;
         // More than all pipes hold: the container has to wait for us.
-        let waited = tokio::time::timeout(std::time::Duration::from_millis(100), node.events.recv());
-        while let Ok(Some(event)) = waited.await {
-            assert!(
-                !matches!(event, coracle_oci::Event::ContainerExited { .. }),
-                "it did not wait"
-            );
-            break;
-        }
+        let patience = std::time::Duration::from_millis(100);
+        let ended = async {
+            while let Some(event) = node.events.recv().await {
+                if matches!(event, coracle_oci::Event::ContainerExited { .. }) {
+                    return;
+                }
+            }
+        };
+        assert!(
+            tokio::time::timeout(patience, ended).await.is_err(),
+            "it did not wait"
+        );
         let seen = read_until(&mut attachment.stdout, "end\n").await;
         assert_eq!(seen.lines().count(), 100_001);
         node.exit("a").await;

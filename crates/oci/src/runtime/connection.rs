@@ -183,6 +183,11 @@ impl Connection {
                     let _ = sender.send(result.map(|answer| (answer, fds)));
                 }
             }
+            Message::Started {
+                container,
+                pid,
+                started_at,
+            } => pod.started(&container, pid, started_at),
             Message::Exited { container, exit } => pod.exited(&container, exit),
             Message::ExecExited { exec, code } => {
                 if let Some(sender) = self.waiting.lock().execs.remove(&exec) {

@@ -127,20 +127,7 @@ impl Pod {
     /// The shim has answered a request; `container` is the one that was to be started, if that was the request.
     pub(super) fn answered(&self, container: Option<&str>, result: &Result<Answer, String>) {
         match (container, result) {
-            (Some(id), Ok(Answer::Started { pid, started_at })) => {
-                self.set_status(
-                    id,
-                    ContainerStatus::Running {
-                        pid: *pid,
-                        started_at: *started_at,
-                    },
-                );
-                self.subscribers.tell(&Event::ContainerStarted {
-                    pod_uid: self.spec.uid.clone(),
-                    container_id: id.to_owned(),
-                    pid: *pid,
-                });
-            }
+            (Some(id), Ok(Answer::Started { pid, started_at })) => self.started(id, *pid, *started_at),
             (Some(id), Err(message)) => {
                 let created = self
                     .container(id)
@@ -157,6 +144,17 @@ impl Pod {
             }
             _ => {}
         }
+    }
+
+    /// A container's program was executed.
+    pub(super) fn started(&self, id: &str, pid: i32, started_at: SystemTime) {
+        self.set_status(id, ContainerStatus::Running { pid, started_at });
+        let (pod_uid, container_id) = (self.spec.uid.clone(), id.to_owned());
+        self.subscribers.tell(&Event::ContainerStarted {
+            pod_uid,
+            container_id,
+            pid,
+        });
     }
 
     /// A container has ended.

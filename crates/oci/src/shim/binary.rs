@@ -16,7 +16,8 @@ use serde::Deserialize;
 
 use super::bundle;
 use super::container::{Launching, Phase, Pipes};
-use super::pod::{Pod, code};
+use super::ends::code;
+use super::pod::Pod;
 use super::{SOCKET, with_socket_path};
 use crate::launch::{self, Stdio};
 use crate::record::ContainerDirectory;
@@ -47,9 +48,16 @@ impl Pod {
             |what: &'static str| move |error: io::Error| format!("{what}: {}", launch::words(&error));
         let directory = self.directory.container(id);
         mount_rootfs(&directory, spec).map_err(failed("mount root file system"))?;
-        let config = bundle::config(&self.record, &self.directory, &directory, spec)?;
+        let config = bundle::config(
+            &self.record,
+            &self.directory,
+            &directory,
+            spec,
+            self.shared_pids.as_ref().map(|(pid, _)| *pid),
+        )?;
         fs::write(directory.0.join("config.json"), config).map_err(failed("write bundle"))?;
         let mut command = self.runtime(&directory.0.join("runtime.log"));
+        command.current_dir(&directory.0);
         command.args(["run", "--detach", "--bundle"]).arg(&directory.0);
         command.arg("--pid-file").arg(directory.0.join("pid"));
         if spec.tty {
@@ -69,12 +77,13 @@ impl Pod {
         })
     }
 
-    /// Where the runtime will send the master of a terminal. What it sends waits in the socket's queue.
-    fn listen_for_console(&mut self, directory: &Path) -> io::Result<PathBuf> {
+    /// Where the runtime, which runs in that directory, will send the master of a terminal. What it sends waits in the
+    /// socket's queue.
+    fn listen_for_console(&mut self, directory: &Path) -> io::Result<&'static str> {
         let listener = with_socket_path(directory, UnixListener::bind)?;
         listener.set_nonblocking(true)?;
         self.consoles.insert(directory.to_owned(), listener);
-        Ok(directory.join(SOCKET))
+        Ok(SOCKET)
     }
 
     /// Takes the master of a terminal that the runtime has sent.
@@ -161,6 +170,7 @@ impl Pod {
         let process = bundle::exec_process(&self.record, &container, spec, exec)?;
         fs::write(directory.join("process.json"), process).map_err(failed("write process"))?;
         let mut command = self.runtime(&directory.join("runtime.log"));
+        command.current_dir(&directory);
         command
             .args(["exec", "--detach", "--process"])
             .arg(directory.join("process.json"));

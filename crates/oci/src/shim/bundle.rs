@@ -15,18 +15,20 @@ use oci_spec::runtime::{
     Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder,
     RootBuilder, SpecBuilder, User, UserBuilder,
 };
+use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
 
 use crate::launch::{self, Failure, Identity, When};
 use crate::record::{ContainerDirectory, PodDirectory, PodRecord};
 use crate::spec::{ContainerSpec, ExecSpec, MountSource, Propagation, Seccomp};
 
-/// `config.json` of a container.
+/// `config.json` of a container. `reaper` is the first process of the PID namespace that the pod shares, if it does.
 pub(super) fn config(
     pod: &PodRecord,
     pod_directory: &PodDirectory,
     directory: &ContainerDirectory,
     spec: &ContainerSpec,
+    reaper: Option<Pid>,
 ) -> Result<Vec<u8>, String> {
     let capabilities = capabilities(spec)?;
     let identity = identify(directory, &spec.user)?;
@@ -52,7 +54,7 @@ pub(super) fn config(
             )
             .process(process?)
             .mounts(mounts(pod, pod_directory, directory, spec)?)
-            .linux(linux(pod, spec, capabilities)?)
+            .linux(linux(pod, spec, capabilities, reaper)?)
             .build()
     };
     let mut config = build().map_err(|error| format!("build config.json: {error}"))?;
@@ -254,7 +256,12 @@ fn mounts(
     Ok(mounts)
 }
 
-fn linux(pod: &PodRecord, spec: &ContainerSpec, capabilities: CapabilitySet) -> Result<Linux, OciSpecError> {
+fn linux(
+    pod: &PodRecord,
+    spec: &ContainerSpec,
+    capabilities: CapabilitySet,
+    reaper: Option<Pid>,
+) -> Result<Linux, OciSpecError> {
     let rules = launch::allowed_devices(spec).map_err(|error| OciSpecError::Other(error.to_string()))?;
     let resources = &spec.resources;
     let mut cpu = LinuxCpuBuilder::default();
@@ -292,7 +299,7 @@ fn linux(pod: &PodRecord, spec: &ContainerSpec, capabilities: CapabilitySet) -> 
         shown.map(|path| (*path).to_owned()).collect::<Vec<_>>()
     };
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(pod)?)
+        .namespaces(namespaces(pod, reaper)?)
         .cgroups_path(Path::new("/").join(&pod.cgroup).join(&spec.id))
         .resources(limits.build()?)
         .devices(devices(spec)?)
@@ -305,16 +312,21 @@ fn linux(pod: &PodRecord, spec: &ContainerSpec, capabilities: CapabilitySet) -> 
     linux.build()
 }
 
-/// Those a container has of its own; the others it inherits from the shim, which is in the pod's.
-fn namespaces(pod: &PodRecord) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    let mut kinds = vec![LinuxNamespaceType::Mount];
+/// Those a container has of its own or has to join; the others it inherits from the shim, which is in the pod's.
+fn namespaces(pod: &PodRecord, reaper: Option<Pid>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    let mut namespaces = vec![
+        LinuxNamespaceBuilder::default()
+            .typ(LinuxNamespaceType::Mount)
+            .build()?,
+    ];
     if !pod.spec.host_pid {
-        kinds.push(LinuxNamespaceType::Pid);
+        let mut pids = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid);
+        if let Some(reaper) = reaper {
+            pids = pids.path(format!("/proc/{}/ns/pid", reaper.as_raw_pid()));
+        }
+        namespaces.push(pids.build()?);
     }
-    kinds
-        .into_iter()
-        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
-        .collect()
+    Ok(namespaces)
 }
 
 fn device_kind(kind: DeviceKind) -> LinuxDeviceType {

@@ -7,7 +7,9 @@ use coracle_kernel::process::{self as kernel, Fork};
 use rustix::process::{Pid, PidfdFlags, WaitStatus};
 
 use super::container::{Launching, Phase, pipes};
-use super::pod::{PidNamespace, Pod, code};
+use super::ends::code;
+use super::namespaces::PidNamespace;
+use super::pod::Pod;
 use super::protocol::{Answer, Message};
 use crate::launch::{self, Report, Stdio};
 use crate::record::{self, ContainerRecord};

@@ -7,10 +7,13 @@
 
 mod binary;
 mod bundle;
+mod calls;
 mod client;
 mod container;
+mod ends;
 mod exec;
 mod log;
+mod namespaces;
 mod pod;
 pub(crate) mod protocol;
 mod start;
@@ -19,6 +22,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use coracle_kernel::cgroup::Hierarchy;
 use coracle_kernel::process::{self as kernel, Fork};
 use rustix::fs::{Mode, OFlags};
 
@@ -38,6 +42,10 @@ pub(crate) fn serve() -> io::Result<()> {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     // Shims belong to nobody: they live on when this process ends.
     kernel::ignore_children()?;
+    // What the daemon was given without knowing must not be kept open by those who outlive it.
+    kernel::close_from(3)?;
+    // Once for all shims: it takes a reading of all mounts of the machine, which may be thousands.
+    let hierarchy = Hierarchy::detect()?;
     let daemon = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
     let mut inbox = Inbox::default();
     while inbox.receive(&daemon)? > 0 {
@@ -47,7 +55,7 @@ pub(crate) fn serve() -> io::Result<()> {
                 Fork::Parent(_) => {}
                 Fork::Child => {
                     drop((daemon, inbox));
-                    let code = if let Err(error) = run(directory, connection) {
+                    let code = if let Err(error) = run(directory, connection, hierarchy) {
                         eprintln!("shim: {error}");
                         1
                     } else {
@@ -61,14 +69,14 @@ pub(crate) fn serve() -> io::Result<()> {
     Ok(())
 }
 
-fn run(directory: PathBuf, connection: OwnedFd) -> io::Result<()> {
+fn run(directory: PathBuf, connection: OwnedFd, hierarchy: Hierarchy) -> io::Result<()> {
     kernel::reset_signals()?;
     rustix::process::setsid()?;
     // The server's standard input is its socket to the daemon.
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::process::chdir("/")?;
-    pod::Pod::set_up(directory, connection)?.run()
+    pod::Pod::set_up(directory, connection, hierarchy)?.run()
 }
 
 /// Name of a socket in its directory.

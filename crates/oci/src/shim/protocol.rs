@@ -70,7 +70,13 @@ pub(crate) enum Message {
     Failed { reason: String },
     /// The answer to the request of this id.
     Answer { id: u64, result: Result<Answer, String> },
-    /// A container ended.
+    /// A container was started by another client.
+    Started {
+        container: String,
+        pid: i32,
+        started_at: SystemTime,
+    },
+    /// A container ended. Who asks for a start that fails learns it by the answer only.
     Exited { container: String, exit: Exit },
     /// A process started by [`Call::Exec`] on this connection ended.
     ExecExited { exec: u64, code: i32 },

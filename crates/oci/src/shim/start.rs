@@ -17,9 +17,6 @@ use crate::spec::ContainerSpec;
 impl Pod {
     /// Launches a container's first process. Its client is answered when it reports.
     pub(super) fn start(&mut self, client: u64, request: u64, id: &str) -> Result<(), String> {
-        if self.containers.contains_key(id) {
-            return Err(format!("container {id} was started already"));
-        }
         let directory = self.directory.container(id);
         let ContainerRecord { spec, .. } =
             record::read(&directory.record()).map_err(|error| format!("read record: {error}"))?;
