@@ -23,6 +23,7 @@ use coracle_kernel::mount;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use connection::{Connection, Failed};
 use pod::{Pod, Subscribers};
@@ -77,6 +78,8 @@ struct Inner {
     server: Mutex<ShimServer>,
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
     subscribers: Arc<Subscribers>,
+    /// Held for reading by each removal that goes on in the background.
+    discarding: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// A termination message is cut to this, as kubelet does.
@@ -97,6 +100,7 @@ impl Runtime {
                 server: Mutex::new(server),
                 pods: Mutex::default(),
                 subscribers: Arc::default(),
+                discarding: Arc::default(),
             }),
         };
         runtime.empty_trash()?;
@@ -285,9 +289,15 @@ impl Runtime {
     /// Ends every pod and takes all that this runtime has on the machine with it: processes, mounts, cgroups. Images
     /// stay.
     pub async fn delete(self) -> Result<()> {
+        let mut removals = JoinSet::new();
         for pod in self.list() {
-            self.remove_pod(&pod.spec.uid).await?;
+            let runtime = self.clone();
+            removals.spawn(async move { runtime.remove_pod(&pod.spec.uid).await });
         }
+        while let Some(removed) = removals.join_next().await {
+            removed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        }
+        self.trash_is_empty().await;
         let inner = self.inner;
         blocking(move || {
             let RuntimeConfig {

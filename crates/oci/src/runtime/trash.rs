@@ -33,7 +33,7 @@ impl Runtime {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.map_err(Error::io("remove", directory))?,
         }
-        remove_in_background(place);
+        self.remove_in_background(place);
         Ok(())
     }
 
@@ -42,16 +42,24 @@ impl Runtime {
         let trash = self.trash();
         fs::create_dir_all(&trash).map_err(Error::io("make", &trash))?;
         for entry in fs::read_dir(&trash).map_err(Error::io("list", &trash))? {
-            remove_in_background(entry.map_err(Error::io("list", &trash))?.path());
+            self.remove_in_background(entry.map_err(Error::io("list", &trash))?.path());
         }
         Ok(())
     }
-}
 
-fn remove_in_background(directory: PathBuf) {
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = root::remove_path(&directory) {
-            tracing::warn!(directory = %directory.display(), %error, "cannot remove");
-        }
-    });
+    /// Waits until everything that was discarded is gone.
+    pub(super) async fn trash_is_empty(&self) {
+        drop(self.inner.discarding.write().await);
+    }
+
+    fn remove_in_background(&self, directory: PathBuf) {
+        // Only who waits for the end of all stands in the way, and has discarded all by then.
+        let under_way = self.inner.discarding.clone().try_read_owned();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = root::remove_path(&directory) {
+                tracing::warn!(directory = %directory.display(), %error, "cannot remove");
+            }
+            drop(under_way);
+        });
+    }
 }
