@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/coracle";
 
 /// The flags of a cluster on this machine.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Serialize, Deserialize)]
 pub struct ClusterConfig {
     /// Where the cluster lives: store, certificates, images, pods
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR, value_parser = directory)]

@@ -11,6 +11,7 @@ mod kubeconfig;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use cluster::record::in_force;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,14 +49,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::DemoImages { archive } => demo::image::write_archive(&archive),
         Command::Ip(config) => {
-            println!("{}", cluster::preflight::node_ip(&config)?);
+            println!("{}", cluster::preflight::node_ip(&in_force(config))?);
             Ok(())
         }
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),
         Command::Up(args) => commands::up::run(&args),
-        Command::Down(args) => runtime()?.block_on(cluster::teardown::run(&args.cluster, args.delete)),
+        Command::Down(args) => {
+            runtime()?.block_on(cluster::teardown::run(&in_force(args.cluster), args.delete))
+        }
         Command::Demo(args) => demo::run(args),
-        Command::Status(config) => commands::status::run(&config),
+        Command::Status(config) => commands::status::run(&in_force(config)),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
 //! The life of a cluster as its user meets it: up, status, down, in every order, and after every kind of end.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use coracle_testkit::{BUSYBOX, Cluster, Finished, NODE_IP, Network, eventually};
+use std::borrow::BorrowMut;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 const BINARY: &str = env!("CARGO_BIN_EXE_coracle");
 const POD_READY: Duration = Duration::from_secs(30);
 
-fn run(mut command: Command) -> Result<Finished> {
-    Ok(command.output()?.into())
+fn run(mut command: impl BorrowMut<Command>) -> Result<Finished> {
+    Ok(command.borrow_mut().output()?.into())
 }
 
 /// What a cluster could leave in the kernel: links, addresses, routes, rules; cgroups and mounts named after its
@@ -29,9 +30,8 @@ impl Kernel {
     fn look(network: &Network, directory: &Path) -> Result<Self> {
         let mut said = Vec::new();
         for line in [
-            "ip -o link",
             "ip -o -4 address",
-            "ip route show table all type unicast",
+            "ip -4 route show table all type unicast",
             "nft list tables",
         ] {
             let mut words = line.split(' ');
@@ -41,6 +41,14 @@ impl Kernel {
             ensure!(done.ok, "{line}: {}", done.stderr);
             said.push(done.stdout);
         }
+        let mut devices = network.on_node("cat");
+        devices.arg("/proc/net/dev");
+        // The other columns count packets.
+        let names = run(devices)?.stdout;
+        let names = names
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0.to_owned()));
+        said.extend(names);
         let name = directory
             .to_str()
             .context("a name")?
@@ -254,25 +262,16 @@ fn a_signal_while_starting_leaves_nothing() -> Result<()> {
     let before = Kernel::look(cluster.network(), cluster.directory())?;
     // Each line of progress is another moment of the start.
     for (moment, signal) in ["-INT", "-TERM", "-INT", "-TERM", "-INT"].iter().enumerate() {
-        let mut child = cluster
-            .command("up")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
-        for _ in 0..=moment {
-            lines.next().context("a line of progress")??;
-        }
+        let ended = eventually("a signal before the cluster is ready", POD_READY, || {
+            let ended = signal_at(&cluster, moment, signal)?;
+            if ended.ok {
+                run(cluster.command("down").arg("--delete"))?;
+                bail!("the cluster was quicker");
+            }
+            Ok(ended)
+        })?;
         ensure!(
-            Command::new("kill")
-                .args([signal, &*child.id().to_string()])
-                .status()?
-                .success()
-        );
-        lines.for_each(drop);
-        let ended: Finished = child.wait_with_output()?.into();
-        ensure!(
-            !ended.ok && ended.stderr.lines().count() == 1,
+            ended.stderr.trim() == "coracle: stopped before it was ready",
             "{moment}: {ended:?}"
         );
         assert_eq!(
@@ -280,12 +279,31 @@ fn a_signal_while_starting_leaves_nothing() -> Result<()> {
             Kernel::look(cluster.network(), cluster.directory())?,
             "{moment}"
         );
-        ensure!(
-            std::fs::read_dir(cluster.directory())?.next().is_none(),
-            "{moment}: files are left"
-        );
+        for name in ["data", "run"] {
+            ensure!(
+                !cluster.directory().join(name).exists(),
+                "{moment}: {name} is left"
+            );
+        }
     }
     Ok(())
+}
+
+/// `coracle up` that gets a signal when it has said so many lines.
+fn signal_at(cluster: &Cluster, moment: usize, signal: &str) -> Result<Finished> {
+    let mut child = cluster
+        .command("up")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
+    for _ in 0..=moment {
+        lines.next().context("a line of progress")??;
+    }
+    let pid = child.id().to_string();
+    ensure!(Command::new("kill").args([signal, &*pid]).status()?.success());
+    lines.for_each(drop);
+    Ok(child.wait_with_output()?.into())
 }
 
 #[test]
@@ -316,6 +334,46 @@ fn a_machine_without_a_route_runs_a_cluster() -> Result<()> {
         let down = coracle(&["down", "--delete"])?;
         ensure!(up.ok && up.stdout.contains(expected), "{line}: {up:?}");
         ensure!(down.ok, "{line}: {down:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn down_and_status_know_the_flags_of_up() -> Result<()> {
+    let network = Network::new()?;
+    let directory = tempfile::tempdir()?;
+    let before = Kernel::look(&network, directory.path())?;
+    let coracle = |words: &[&str]| {
+        let mut command = network.on_node(BINARY);
+        command
+            .args(words)
+            .arg("--data-dir")
+            .arg(directory.path().join("data"));
+        command.env("HOME", directory.path());
+        command
+    };
+    let mut up = coracle(&[
+        "up",
+        "--detach",
+        "--secure-port",
+        "7443",
+        "--cluster-cidr",
+        "10.50.0.0/16",
+    ]);
+    up.args(["--service-cidr", "10.60.0.0/16", "--kubeconfig"]);
+    up.arg(directory.path().join("kubeconfig"));
+    up.arg("--run-dir").arg(directory.path().join("run"));
+    let up = run(up)?;
+    let status = run(coracle(&["status"]))?;
+    let down = run(coracle(&["down", "--delete"]))?;
+    ensure!(up.ok, "{up:?}");
+    ensure!(status.ok && status.stdout.contains("7443"), "{status:?}");
+    ensure!(down.ok && down.stderr.is_empty(), "{down:?}");
+    assert_eq!(before, Kernel::look(&network, directory.path())?);
+    let kubeconfig = std::fs::read_to_string(directory.path().join("kubeconfig"))?;
+    ensure!(!kubeconfig.contains("7443"), "{kubeconfig}");
+    for name in ["data", "run"] {
+        ensure!(!directory.path().join(name).exists(), "{name} is left");
     }
     Ok(())
 }

@@ -86,8 +86,8 @@ fn a_failure_late_in_the_start_takes_everything_back() -> Result<()> {
     std::thread::sleep(std::time::Duration::from_millis(300));
     let kernel = || -> Result<Vec<String>> {
         [
-            "ip -o address",
-            "ip route show table all type unicast",
+            "ip -o -4 address",
+            "ip -4 route show table all type unicast",
             "nft list tables",
         ]
         .iter()

@@ -6,6 +6,7 @@ mod metadata_controllers;
 mod node;
 pub mod preflight;
 pub mod progress;
+pub mod record;
 pub mod stop;
 mod tasks;
 pub mod teardown;
@@ -73,6 +74,7 @@ impl Cluster {
             kubelet,
         } = preflight::check(&config)?;
         traces.take_directories()?;
+        record::write(&config)?;
         progress.done(&format!(
             "this machine can run a cluster: node {node_name}, {node_ip}"
         ));

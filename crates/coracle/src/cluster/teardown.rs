@@ -2,7 +2,7 @@
 
 use super::progress::line;
 use super::traces::remove;
-use super::{node, preflight};
+use super::{node, preflight, record};
 use crate::config::ClusterConfig;
 use crate::kubeconfig;
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// All that a cluster makes in its data directory. Only this is deleted: the directory is the user's to choose, and may
 /// hold more.
-const DATA: [&str; 8] = [
+const DATA: [&str; 9] = [
     "coracle.log",
     "containers",
     "demo-images.tar",
@@ -22,6 +22,7 @@ const DATA: [&str; 8] = [
     "node",
     "pki",
     "store.redb",
+    record::FILE,
     // Last: whoever has it has the directory.
     preflight::LOCK_FILE,
 ];
@@ -46,6 +47,7 @@ pub async fn run(config: &ClusterConfig, delete: bool) -> Result<()> {
         .await
         .context("cannot take the node down")?;
     delete_from(run_dir, &RUN)?;
+    remove(&data_dir.join(record::FILE))?;
     if delete {
         delete_from(data_dir, &DATA)?;
         if let Some(file) = config.kubeconfig.clone().or_else(kubeconfig::default_path) {
