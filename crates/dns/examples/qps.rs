@@ -28,7 +28,7 @@ fn main() {
 
     let start = Instant::now();
     let zone = zone(services);
-    println!(
+    eprintln!(
         "zone of {services} services x {ENDPOINTS} endpoints: built in {:?}, rss {} kB",
         start.elapsed(),
         rss()
@@ -66,41 +66,54 @@ fn main() {
     ask_once(address, &external);
 
     let kinds = [
-        ("cluster", &cluster),
-        ("headless", &headless),
-        ("missing", &missing),
-        ("external", &external),
+        ("dns_qps", &cluster),
+        ("dns_headless_qps", &headless),
+        ("dns_missing_qps", &missing),
+        ("dns_external_qps", &external),
     ];
-    let mut figures = vec![Vec::new(); kinds.len()];
+    let mut rounds = Vec::new();
     let mut costs = vec![0.0; kinds.len()];
     // Interleaved, so that a busy moment of the machine hits all of them.
     for _ in 0..ROUNDS {
-        for (((_, queries), figures), cost) in kinds.iter().zip(&mut figures).zip(&mut costs) {
+        let rates = kinds.iter().zip(&mut costs).map(|((_, queries), cost)| {
             let before = cpu_seconds();
             let rate = measure(address, queries, duration);
             *cost += (cpu_seconds() - before) * 1e6 / (rate * duration.as_secs_f64()) / ROUNDS as f64;
-            figures.push(rate);
-        }
+            rate
+        });
+        rounds.push(rates.collect::<Vec<_>>());
     }
-    for (((name, _), figures), cost) in kinds.iter().zip(&mut figures).zip(costs) {
-        figures.sort_by(f64::total_cmp);
-        println!(
-            "{name:>9}: {:>7.0} queries/s median of {ROUNDS} ({:.0} to {:.0}), {cost:.2} us of CPU with the client's",
-            figures[ROUNDS / 2],
-            figures[0],
-            figures[ROUNDS - 1]
-        );
+    for (n, (name, _)) in kinds.iter().enumerate() {
+        figure(name, "1/s", rounds.iter().map(|rates| rates[n]).collect());
     }
-    println!(
-        "external to cluster: {:.2}, rss {} kB",
-        figures[3][ROUNDS / 2] / figures[0][ROUNDS / 2],
-        rss()
+    figure(
+        "dns_external_ratio",
+        "",
+        rounds.iter().map(|rates| rates[3] / rates[0]).collect(),
     );
+    figure("dns_rss_mib", "MiB", vec![rss() as f64 / 1024.0]);
+    for ((name, _), cost) in kinds.iter().zip(costs) {
+        eprintln!("{name}: {cost:.2} us of CPU a query, the client's included");
+    }
     let mut page = String::new();
     metrics(&mut page);
     page.lines()
         .filter(|line| !line.starts_with('#'))
-        .for_each(|line| println!("{line}"));
+        .for_each(|line| eprintln!("{line}"));
+}
+
+/// One line of JSON, in the form of `cargo xtask bench`.
+fn figure(name: &str, unit: &str, mut samples: Vec<f64>) {
+    samples.sort_by(f64::total_cmp);
+    let at = |quantile: f64| {
+        let index = (quantile * (samples.len() - 1) as f64).ceil() as usize;
+        (samples[index] * 1000.0).round() / 1000.0
+    };
+    println!(
+        "{}",
+        json!({"figure": name, "unit": unit, "n": samples.len(),
+            "min": at(0.0), "p50": at(0.5), "p99": at(0.99), "max": at(1.0)})
+    );
 }
 
 /// Half of the Services have an address, half are headless.

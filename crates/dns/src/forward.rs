@@ -9,7 +9,7 @@ mod upstream;
 pub(crate) use cache::Entry;
 pub use config::{ConfigError, ForwardConfig};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Count, Metrics};
 use crate::name::Name;
 use crate::query::Question;
 use crate::record_type::HINFO;
@@ -133,14 +133,14 @@ impl Forwarder {
         let entry = self.0.cache.get(question)?;
         match entry.ask(now) {
             Known::Fresh { renew } => {
-                self.0.metrics.cache_hits.add();
+                self.0.metrics.add(Count::CacheHits);
                 if renew {
-                    self.0.metrics.prefetches.add();
+                    self.0.metrics.add(Count::Prefetches);
                     // Nobody waits for it.
                     let _ = self.enqueue(question);
                 }
             }
-            Known::Stale => self.0.metrics.stale.add(),
+            Known::Stale => self.0.metrics.add(Count::Stale),
             Known::Expired | Known::Gone => return None,
         }
         Some(entry)
@@ -148,7 +148,7 @@ impl Forwarder {
 
     /// An answer from a resolver, or an old one if none answers, or a failure.
     pub(crate) async fn resolve(&self, question: &Question) -> Arc<Entry> {
-        self.0.metrics.cache_misses.add();
+        self.0.metrics.add(Count::CacheMisses);
         let now = Instant::now();
         let stale = self
             .0
@@ -156,7 +156,7 @@ impl Forwarder {
             .get(question)
             .filter(|e| matches!(e.ask(now), Known::Stale | Known::Expired));
         let Some(mut answer) = self.enqueue(question) else {
-            self.0.metrics.overloads.add();
+            self.0.metrics.add(Count::Overloads);
             return stale.unwrap_or_else(|| Arc::new(Entry::new(Answered::failure(), now)));
         };
         let answer = async {
@@ -174,7 +174,7 @@ impl Forwarder {
             PATIENCE_WITH_STALE
         };
         timeout(patience, answer).await.unwrap_or_else(|_| {
-            self.0.metrics.stale.add();
+            self.0.metrics.add(Count::Stale);
             stale.keep(now);
             stale
         })
@@ -209,9 +209,9 @@ impl Forwarder {
         let group = self.routes(Instant::now()).group(&question.name).clone();
         let answered = group.ask(question).await;
         if answered.is_some() {
-            self.0.metrics.upstream_answers.add();
+            self.0.metrics.add(Count::UpstreamAnswers);
         } else {
-            self.0.metrics.upstream_failures.add();
+            self.0.metrics.add(Count::UpstreamFailures);
             // Perhaps a resolver has come to forward to us, and waits for our answer.
             self.look_for_loops();
         }

@@ -3,7 +3,7 @@
 use crate::record_type as rr;
 use crate::record_type::code;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Types with a count of their own; the last stands for all others.
 const TYPES: [(u16, &str); 12] = [
@@ -32,37 +32,91 @@ const CODES: [(u16, &str); 8] = [
 ];
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
 
+/// What is counted besides answers; each with the middle of its name and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    CacheHits,
+    CacheMisses,
+    Stale,
+    Prefetches,
+    SearchPaths,
+    UpstreamAnswers,
+    UpstreamFailures,
+    Overloads,
+}
+
+const COUNTS: [(Count, &str, &str); 8] = [
+    (
+        Count::CacheHits,
+        "cache_hits",
+        "Forwarded names answered from the cache.",
+    ),
+    (
+        Count::CacheMisses,
+        "cache_misses",
+        "Forwarded names that a resolver had to be asked for.",
+    ),
+    (
+        Count::Stale,
+        "cache_stale",
+        "Answers given after their time because no resolver answered.",
+    ),
+    (
+        Count::Prefetches,
+        "cache_prefetches",
+        "Popular answers renewed before their end.",
+    ),
+    (
+        Count::SearchPaths,
+        "search_paths",
+        "Names found for clients along their search path.",
+    ),
+    (
+        Count::UpstreamAnswers,
+        "upstream_answers",
+        "Answers of resolvers.",
+    ),
+    (
+        Count::UpstreamFailures,
+        "upstream_failures",
+        "Questions that no resolver answered.",
+    ),
+    (
+        Count::Overloads,
+        "overloads",
+        "Queries failed because too many waited for resolvers.",
+    ),
+];
+
+/// Threads that count without getting in each other's way.
+const SHARDS: usize = 8;
+
 /// Counters of a server. They only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// By protocol, type, code.
-    responses: [[[AtomicU64; CODES.len()]; TYPES.len()]; PROTOCOLS.len()],
-    pub(crate) cache_hits: Counter,
-    pub(crate) cache_misses: Counter,
-    pub(crate) stale: Counter,
-    pub(crate) prefetches: Counter,
-    pub(crate) search_paths: Counter,
-    pub(crate) upstream_answers: Counter,
-    pub(crate) upstream_failures: Counter,
-    pub(crate) overloads: Counter,
+    shards: [Shard; SHARDS],
 }
 
-/// A number that only grows.
+/// The counters of some threads, in cache lines of their own: a counter that two processors write costs both as much
+/// as the rest of an answer.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+#[repr(align(128))]
+struct Shard {
+    /// By protocol, type, code.
+    responses: [[[AtomicU64; CODES.len()]; TYPES.len()]; PROTOCOLS.len()],
+    counts: [AtomicU64; COUNTS.len()],
+}
 
-impl Counter {
-    pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+thread_local! {
+    static SHARD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
+    };
 }
 
 impl Metrics {
-    pub(crate) fn count(&self, over_tcp: bool, record_type: u16, response_code: u16) {
+    /// An answer.
+    pub fn answered(&self, over_tcp: bool, record_type: u16, response_code: u16) {
         let record_type = TYPES
             .iter()
             .position(|(t, _)| *t == record_type)
@@ -71,75 +125,52 @@ impl Metrics {
             .iter()
             .position(|(c, _)| *c == response_code)
             .unwrap_or(CODES.len() - 1);
-        self.responses[usize::from(over_tcp)][record_type][code].fetch_add(1, Ordering::Relaxed);
+        self.mine().responses[usize::from(over_tcp)][record_type][code].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Appends all counts that are not zero to a page for Prometheus.
+    pub fn add(&self, count: Count) {
+        self.mine().counts[count as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self, count: Count) -> u64 {
+        self.sum(|shard| &shard.counts[count as usize])
+    }
+
+    fn mine(&self) -> &Shard {
+        &self.shards[SHARD.with(|shard| *shard)]
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| counter(shard).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Appends all counts to a page for Prometheus; of the answers those that there were.
     pub fn write(&self, out: &mut String) {
+        let responses = "coracle_dns_responses_total";
         head(
             out,
-            "coracle_dns_responses_total",
+            responses,
             "Answered queries by protocol, type and response code.",
         );
-        for (protocol, by_type) in PROTOCOLS.iter().zip(&self.responses) {
-            for ((_, record_type), by_code) in TYPES.iter().zip(by_type) {
-                for ((_, code), count) in CODES.iter().zip(by_code) {
-                    let count = count.load(Ordering::Relaxed);
+        for (p, protocol) in PROTOCOLS.iter().enumerate() {
+            for (t, (_, record_type)) in TYPES.iter().enumerate() {
+                for (c, (_, code)) in CODES.iter().enumerate() {
+                    let count = self.sum(|shard| &shard.responses[p][t][c]);
                     if count > 0 {
+                        let labels = format!("proto=\"{protocol}\",type=\"{record_type}\",rcode=\"{code}\"");
                         // Writing to a string cannot fail.
-                        let _ = writeln!(
-                            out,
-                            "coracle_dns_responses_total{{proto=\"{protocol}\",type=\"{record_type}\",rcode=\"{code}\"}} {count}"
-                        );
+                        let _ = writeln!(out, "{responses}{{{labels}}} {count}");
                     }
                 }
             }
         }
-        for (name, help, counter) in [
-            (
-                "cache_hits",
-                "Forwarded names answered from the cache.",
-                &self.cache_hits,
-            ),
-            (
-                "cache_misses",
-                "Forwarded names that a resolver had to be asked for.",
-                &self.cache_misses,
-            ),
-            (
-                "cache_stale",
-                "Answers given after their time because no resolver answered.",
-                &self.stale,
-            ),
-            (
-                "cache_prefetches",
-                "Popular answers renewed before their end.",
-                &self.prefetches,
-            ),
-            (
-                "search_paths",
-                "Names found for clients along their search path.",
-                &self.search_paths,
-            ),
-            (
-                "upstream_answers",
-                "Answers of resolvers.",
-                &self.upstream_answers,
-            ),
-            (
-                "upstream_failures",
-                "Questions that no resolver answered.",
-                &self.upstream_failures,
-            ),
-            (
-                "overloads",
-                "Queries failed because too many waited for resolvers.",
-                &self.overloads,
-            ),
-        ] {
+        for (count, name, help) in COUNTS {
             let name = format!("coracle_dns_{name}_total");
             head(out, &name, help);
-            let _ = writeln!(out, "{name} {}", counter.get());
+            let _ = writeln!(out, "{name} {}", self.get(count));
         }
     }
 }
@@ -153,12 +184,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_count_has_its_place() {
+        for (place, (count, ..)) in COUNTS.iter().enumerate() {
+            assert_eq!(*count as usize, place);
+        }
+    }
+
+    #[test]
     fn a_page() {
         let metrics = Metrics::default();
-        metrics.count(false, rr::A, code::NO_ERROR);
-        metrics.count(false, rr::A, code::NO_ERROR);
-        metrics.count(true, 999, code::BAD_VERS);
-        metrics.search_paths.add();
+        metrics.answered(false, rr::A, code::NO_ERROR);
+        metrics.answered(false, rr::A, code::NO_ERROR);
+        metrics.answered(true, 999, code::BAD_VERS);
+        metrics.add(Count::SearchPaths);
         let mut page = String::new();
         metrics.write(&mut page);
         for line in [

@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, TTL, answer, soa};
 use crate::forward::{Entry, Forwarder};
+use crate::metrics::Count;
 use crate::name::Name;
 use crate::query::{Query, Question, Unreadable, flag};
 use crate::record_type::{AXFR, CNAME, IXFR, code};
@@ -72,12 +73,12 @@ impl Responder {
             Err(Unreadable::NotAQuery) => return Next::Ignore,
             Err(Unreadable::Malformed { id, flags }) => {
                 refusal(out, id, flags, code::FORM_ERR);
-                metrics.count(client.over_tcp, 0, code::FORM_ERR);
+                metrics.answered(client.over_tcp, 0, code::FORM_ERR);
                 return Next::Reply;
             }
             Err(Unreadable::OtherOperation { id, flags }) => {
                 refusal(out, id, flags, code::NOT_IMP);
-                metrics.count(client.over_tcp, 0, code::NOT_IMP);
+                metrics.answered(client.over_tcp, 0, code::NOT_IMP);
                 return Next::Reply;
             }
         };
@@ -116,7 +117,7 @@ impl Responder {
             }
         };
         reply.finish(code, flags);
-        metrics.count(client.over_tcp, query.question.record_type, code);
+        metrics.answered(client.over_tcp, query.question.record_type, code);
         Next::Reply
     }
 
@@ -128,7 +129,7 @@ impl Responder {
         Reply::new(out, &query, over_tcp).finish(code::SERV_FAIL, 0);
         self.forwarder
             .metrics()
-            .count(over_tcp, query.question.record_type, code::SERV_FAIL);
+            .answered(over_tcp, query.question.record_type, code::SERV_FAIL);
         Next::Reply
     }
 
@@ -165,7 +166,8 @@ impl Walk<'_> {
         if missing != name {
             return found;
         }
-        let Some(path) = self.responder.search_paths.read().get(client.address) else {
+        let paths = self.responder.search_paths.read();
+        let Some(path) = paths.get(client.address) else {
             return found;
         };
         // The first suffix is not found: what the client would ask next is looked for here.
@@ -184,7 +186,7 @@ impl Walk<'_> {
                 } => {}
                 Outcome::Done { code, .. } if code != code::NO_ERROR => {}
                 found => {
-                    self.responder.forwarder.metrics().search_paths.add();
+                    self.responder.forwarder.metrics().add(Count::SearchPaths);
                     return found;
                 }
             }

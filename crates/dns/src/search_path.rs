@@ -58,8 +58,8 @@ impl SearchPaths {
     }
 
     /// The path of the client with this address.
-    pub fn get(&self, client: IpAddr) -> Option<Arc<SearchPath>> {
-        self.0.get(&client.to_canonical()).cloned()
+    pub fn get(&self, client: IpAddr) -> Option<&Arc<SearchPath>> {
+        self.0.get(&client.to_canonical())
     }
 }
 

@@ -93,7 +93,9 @@ impl Entry {
         if age < lifetime {
             // The last tenth, or the last second of a short life.
             let is_late = age + Duration::from_secs(1).max(lifetime / 10) >= lifetime;
-            let popular = self.asked.fetch_add(1, Ordering::Relaxed) + 1 >= POPULAR;
+            // Counted no further than needed, so that processors do not write to the same place.
+            let popular = self.asked.load(Ordering::Relaxed) >= POPULAR
+                || self.asked.fetch_add(1, Ordering::Relaxed) + 1 >= POPULAR;
             let renew =
                 is_late && popular && self.is_answer() && !self.renewing.swap(true, Ordering::Relaxed);
             return Known::Fresh { renew };

@@ -1,6 +1,7 @@
 //! Whole messages in and out, without sockets. Resolvers' answers are handed in.
 
 use super::*;
+use crate::metrics::Count;
 use crate::records::Answered;
 use crate::search_path::SearchPath;
 use crate::testing::{
@@ -156,7 +157,7 @@ fn the_search_path_is_walked_for_the_client() {
         assert_eq!(asked, resolvers, "{name}");
         assert_eq!(reply.queries[0].name.to_ascii(), name);
     }
-    assert_eq!(responder.forwarder.metrics().search_paths.get(), 4);
+    assert_eq!(responder.forwarder.metrics().get(Count::SearchPaths), 4);
 }
 
 #[test]

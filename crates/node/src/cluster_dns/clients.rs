@@ -154,7 +154,11 @@ mod tests {
     }
 
     fn path(clients: &Clients, address: &str) -> Option<Arc<SearchPath>> {
-        clients.paths.read().get(address.parse().expect("an address"))
+        clients
+            .paths
+            .read()
+            .get(address.parse().expect("an address"))
+            .cloned()
     }
 
     fn of_namespace(namespace: &str) -> Option<Arc<SearchPath>> {
