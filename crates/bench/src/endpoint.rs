@@ -1,9 +1,9 @@
 //! Endpoint ready to reachable: from the event that a Pod is Ready to the first connection through its Service.
 
 use crate::figure;
-use crate::inside::{is_ready, pods, until, watch_pods};
+use crate::inside::{delete, is_ready, pods, until, watch_pods};
 use anyhow::{Context, Result};
-use coracle_client::{Client, DeleteOptions};
+use coracle_client::Client;
 use coracle_meta::GroupVersionResource;
 use coracle_meta::object::ObjectExt;
 use serde_json::{Value, json};
@@ -47,19 +47,13 @@ async fn reachable(client: &Client, name: &str, service: SocketAddr) -> Result<f
     });
     let mut watch = watch_pods(client).await?;
     client.create(&pods(), "default", &pod).await?;
-    until(&mut watch, |pod| pod.name() == name && is_ready(pod)).await?;
+    until(&mut watch, |_, pod| pod.name() == name && is_ready(pod)).await?;
     let begin = Instant::now();
     // Without endpoints a Service refuses at once, so that this loop asks again every few microseconds.
     while TcpStream::connect_timeout(&service, LIMIT).is_err() {
         anyhow::ensure!(begin.elapsed() < LIMIT, "{name} was never reachable");
     }
     let elapsed = begin.elapsed().as_secs_f64() * 1000.0;
-    let options = DeleteOptions {
-        grace_seconds: Some(0),
-        ..DeleteOptions::default()
-    };
-    client
-        .delete(&pods(), &coracle_reconcile::Key::new("default", name), &options)
-        .await?;
+    delete(client, &[name.to_owned()]).await?;
     Ok(elapsed)
 }

@@ -3,11 +3,14 @@
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use coracle_client::tls_transport::{TlsOptions, TlsTransport};
-use coracle_client::watch::WatchStream;
-use coracle_client::{Client, ListOptions};
+use coracle_client::watch::{FrameType, WatchStream};
+use coracle_client::{Client, DeleteOptions, ListOptions};
 use coracle_meta::GroupVersionResource;
+use coracle_meta::object::ObjectExt;
+use coracle_reconcile::Key;
 use coracle_testkit::Cluster;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,14 +94,37 @@ pub async fn watch_pods(client: &Client) -> Result<WatchStream> {
     Ok(client.watch(&pods(), "default", &options).await?)
 }
 
-/// Waits until the watch shows a Pod that fits.
-pub async fn until(watch: &mut WatchStream, mut fits: impl FnMut(&Value) -> bool) -> Result<()> {
+/// Waits until the watch shows a change of a Pod that fits.
+pub async fn until(watch: &mut WatchStream, mut fits: impl FnMut(FrameType, &Value) -> bool) -> Result<()> {
     while let Some(frame) = watch.next().await? {
-        if fits(&serde_json::from_slice(&frame.object)?) {
+        if fits(frame.frame_type, &serde_json::from_slice(&frame.object)?) {
             return Ok(());
         }
     }
     bail!("the watch ended")
+}
+
+/// Deletes Pods and waits until the node has taken them down: what is measured next shall have the machine for itself.
+pub async fn delete(client: &Client, names: &[String]) -> Result<()> {
+    let mut watch = watch_pods(client).await?;
+    let mut waiting: HashSet<&str> = names.iter().map(String::as_str).collect();
+    // A grace period of zero would remove the objects before their containers.
+    let options = DeleteOptions {
+        grace_seconds: Some(1),
+        ..DeleteOptions::default()
+    };
+    for name in names {
+        client
+            .delete(&pods(), &Key::new("default", name.as_str()), &options)
+            .await?;
+    }
+    until(&mut watch, |change, pod| {
+        if change == FrameType::Deleted {
+            waiting.remove(pod.name());
+        }
+        waiting.is_empty()
+    })
+    .await
 }
 
 /// Whether a Pod's condition `Ready` is `True`.

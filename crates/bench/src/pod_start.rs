@@ -1,9 +1,9 @@
 //! Pod created to Ready, its image present: one after another, and many at once.
 
 use crate::figure;
-use crate::inside::{is_ready, pods, until, watch_pods};
+use crate::inside::{delete, is_ready, pods, until, watch_pods};
 use anyhow::Result;
-use coracle_client::{Client, DeleteOptions};
+use coracle_client::Client;
 use coracle_meta::object::ObjectExt;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -49,7 +49,7 @@ async fn start(client: &Client, names: &[String]) -> Result<f64> {
     for name in names {
         client.create(&pods(), "default", &pod(name)).await?;
     }
-    until(&mut watch, |pod| {
+    until(&mut watch, |_, pod| {
         if is_ready(pod) {
             waiting.remove(pod.name());
         }
@@ -57,17 +57,4 @@ async fn start(client: &Client, names: &[String]) -> Result<f64> {
     })
     .await?;
     Ok(begin.elapsed().as_secs_f64() * 1000.0)
-}
-
-async fn delete(client: &Client, names: &[String]) -> Result<()> {
-    let options = DeleteOptions {
-        grace_seconds: Some(0),
-        ..DeleteOptions::default()
-    };
-    for name in names {
-        client
-            .delete(&pods(), &coracle_reconcile::Key::new("default", name), &options)
-            .await?;
-    }
-    Ok(())
 }

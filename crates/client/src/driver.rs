@@ -230,9 +230,10 @@ impl Driver {
         }
     }
 
-    /// Plans every key that is ready and starts what the plans want.
+    /// Plans every key that is ready and starts what the plans want. A worker runs first what was spawned last: the
+    /// writes of the controllers at the front of the list do not wait for those of the others.
     fn plan(&mut self) {
-        for index in 0..self.controllers.len() {
+        for index in (0..self.controllers.len()).rev() {
             let now = Instant::now();
             while let Some(key) = self.controllers[index].queue.take(now) {
                 self.plan_key(index, key, now);

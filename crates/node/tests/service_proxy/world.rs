@@ -45,17 +45,17 @@ pub fn on_a_node(test: impl FnOnce(&World) + Send) {
     let outside = directory.path().join("outside");
     let result = netns::create(&node, |_| {
         let world = World::new(directory.path(), &outside);
-        Ok(
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)))
-                .map_err(|panic| (panic, world.network.tear_down())),
-        )
+        let tested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
+        // The mounts that name the pods' namespaces are the machine's, and do not go with the node's namespace.
+        Ok((tested, world.network.tear_down()))
     });
     let _ = netns::delete(&outside);
     netns::delete(&node).expect("the namespace goes");
-    match result.expect("a network namespace: these tests need root") {
-        Ok(()) => (),
-        Err((panic, _)) => std::panic::resume_unwind(panic),
+    let (tested, torn_down) = result.expect("a network namespace: these tests need root");
+    if let Err(panic) = tested {
+        std::panic::resume_unwind(panic);
     }
+    torn_down.expect("the pods' network goes");
 }
 
 impl World {
