@@ -2,6 +2,7 @@
 
 use crate::plugin::{Admission, Authenticator, Authorizer, Connector};
 use coracle_meta::GroupResource;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A [`Connector`] and what it serves.
@@ -30,6 +31,16 @@ impl Connection {
     }
 }
 
+/// A document at a path of its own, which changes only with a restart. Caches may keep it for an hour.
+pub struct Document {
+    /// Such as `/openid/v1/jwks`.
+    pub path: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// What it says.
+    pub body: Value,
+}
+
 /// The parts of an API server that are not its own.
 #[derive(Default)]
 pub struct Config {
@@ -41,4 +52,6 @@ pub struct Config {
     pub admission: Vec<Arc<dyn Admission>>,
     /// Subresources and resources served by others.
     pub connections: Vec<Connection>,
+    /// Served beside the API.
+    pub documents: Vec<Document>,
 }

@@ -23,7 +23,7 @@ mod table;
 mod tests;
 mod watch;
 
-pub use config::{Config, Connection};
+pub use config::{Config, Connection, Document};
 pub use plugin::{
     Admission, AdmissionRequest, Authenticator, Authorizer, Connector, Decision, Operation, Reader,
 };
@@ -53,7 +53,7 @@ impl ApiServer {
         let (stopping, receiver) = tokio::sync::watch::channel(false);
         Self {
             registry: Arc::new(Registry::new(&config, store, receiver)),
-            discovery: discovery::Documents::new(),
+            discovery: discovery::Documents::new(&config.documents),
             metrics: metrics::Metrics::default(),
             stopping,
             expiring: AtomicBool::new(false),

@@ -7,6 +7,7 @@ mod health;
 mod openapi;
 
 use crate::ApiServer;
+use crate::config::Document;
 use crate::http::{no_such_resource, response};
 use crate::negotiation::{Encoding, accept};
 use crate::request::Body;
@@ -28,10 +29,12 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    pub fn new() -> Self {
+    /// Beside the API others are served.
+    pub fn new(others: &[Document]) -> Self {
         let mut by_path = groups::documents();
         by_path.insert("/version".to_owned(), version());
-        let paths = paths(by_path.keys());
+        let others = others.iter().map(|document| document.path);
+        let paths = paths(by_path.keys().map(String::as_str).chain(others));
         by_path.insert("/".to_owned(), paths);
         let aggregated = ["/api", "/apis"].map(|path| {
             let document = aggregated::document(path == "/api");
@@ -74,8 +77,8 @@ fn arch() -> &'static str {
     }
 }
 
-fn paths<'a>(documents: impl Iterator<Item = &'a String>) -> Value {
-    let mut paths: Vec<&str> = documents.map(String::as_str).collect();
+fn paths<'a>(documents: impl Iterator<Item = &'a str>) -> Value {
+    let mut paths: Vec<&str> = documents.collect();
     paths.extend([
         "/healthz",
         "/livez",
@@ -105,6 +108,13 @@ impl ApiServer {
         }
         if let Some(document) = self.discovery.by_path.get(path) {
             return Ok(negotiated(document, request.headers()));
+        }
+        if let Some(document) = self.config.documents.iter().find(|d| d.path == path) {
+            let bytes = response::encode(&document.body, Encoding::Json);
+            let mut response = response::of(StatusCode::OK, document.content_type, bytes);
+            let keep = HeaderValue::from_static("public, max-age=3600");
+            response.headers_mut().insert(header::CACHE_CONTROL, keep);
+            return Ok(response);
         }
         match path {
             "/healthz" | "/livez" | "/readyz" => {

@@ -3,6 +3,7 @@
 
 pub mod claims;
 pub mod keys;
+pub mod openid;
 pub mod token;
 
 pub use claims::{Bound, Claims, ObjectRef};

@@ -1,6 +1,7 @@
 //! Authorisation, admission and connectors.
 
 use super::*;
+use crate::serviceaccounts::{Keys, openid};
 use crate::{Admission, AdmissionRequest, Attributes, Authorizer, Connection, Connector, Decision, Reader};
 use coracle_meta::{GroupResource, Status};
 use futures::future::BoxFuture;
@@ -173,4 +174,34 @@ async fn connectors_take_their_subresource() {
     let answer = server.post("/api/v1/nodes/n/proxy/a/b", json!([1, 2])).await;
     assert_eq!(answer.body, "n a/b 5");
     assert_eq!(server.get(&format!("{PODS}/a/log")).await.refused().0, 404);
+}
+
+#[tokio::test]
+async fn others_can_verify_tokens() {
+    let pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let keys = Keys::from_pem(pem.as_bytes(), &[]).unwrap();
+    let external = "192.0.2.1:6443".parse().unwrap();
+    let server = with_config(Config {
+        documents: openid::documents(&keys, "https://issuer.example", external),
+        ..Config::default()
+    });
+    let answer = server.get("/.well-known/openid-configuration").await;
+    assert_eq!(answer.headers["cache-control"], "public, max-age=3600");
+    let configuration = answer.ok();
+    assert_eq!(configuration["issuer"], "https://issuer.example");
+    assert_eq!(configuration["jwks_uri"], "https://192.0.2.1:6443/openid/v1/jwks");
+    assert_eq!(
+        configuration["id_token_signing_alg_values_supported"],
+        json!(["ES256"])
+    );
+    let answer = server.get("/openid/v1/jwks").await;
+    assert_eq!(answer.headers["content-type"], "application/jwk-set+json");
+    assert_eq!(answer.ok()["keys"][0]["crv"], "P-256");
+    let paths = server.get("/").await.ok();
+    assert!(
+        paths["paths"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("/openid/v1/jwks"))
+    );
 }

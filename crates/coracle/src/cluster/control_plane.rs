@@ -14,7 +14,7 @@ use coracle_apiserver::authz::{NodeAuthorizer, Rbac};
 use coracle_apiserver::bootstrap::{self, ApiEndpoint};
 use coracle_apiserver::node_proxy::NodeProxy;
 use coracle_apiserver::registry::core::service::{IpChanges, PortRange, ServiceAllocator, ip_addresses};
-use coracle_apiserver::serviceaccounts::{Keys, TokenRequests};
+use coracle_apiserver::serviceaccounts::{Keys, TokenRequests, openid};
 use coracle_apiserver::{ApiServer, Authenticator, Authorizer, Config, Connection, Connector, UserInfo};
 use coracle_client::{Client, Transport, TransportError};
 use coracle_meta::GroupResource;
@@ -69,7 +69,13 @@ impl ControlPlane {
             Keys::from_pem(options.service_account_key.as_bytes(), &[])
                 .context("the service-account key is damaged")?,
         );
-        let (config, allocator, ip_changes) = plugins(options, authority, keys)?;
+        let documents = openid::documents(
+            &keys,
+            &issuer(options.domain),
+            SocketAddr::from((options.node_ip, port)),
+        );
+        let (mut config, allocator, ip_changes) = plugins(options, authority, keys)?;
+        config.documents = documents;
         let server = Arc::new(ApiServer::new(config, store.clone()));
         let services = server.reader().list(&GroupResource::new("", "services"), None);
         for complaint in allocator.restore(&services) {
@@ -321,6 +327,7 @@ fn plugins(
             authorizers,
             admission,
             connections,
+            documents: Vec::new(),
         },
         allocator,
         ip_changes,
