@@ -176,3 +176,85 @@ fn addresses_come_from_a_pool_and_a_wish_is_granted() -> Result<()> {
     assert_eq!(external_ip(&cluster, "foreign")?, "<pending>");
     Ok(())
 }
+
+#[test]
+fn source_ranges_health_checks_and_host_ports() -> Result<()> {
+    let cluster = start(&[])?;
+    let ranges = |ranges: &str| {
+        service(
+            "web",
+            80,
+            &format!("  externalTrafficPolicy: Local\n  loadBalancerSourceRanges: [{ranges}]\n"),
+        )
+    };
+    cluster.apply(&ranges("172.30.0.1/32"))?;
+    has_external_ip(&cluster, "web", NODE_IP)?;
+    is_reached(&cluster, &format!("http://{NODE_IP}/"))?;
+
+    // What a load balancer in front of several nodes would ask each of them.
+    let path = "jsonpath={.spec.healthCheckNodePort}";
+    let port = cluster.kubectl(&["get", "service", "web", "-o", path])?;
+    let health = format!("http://{NODE_IP}:{port}/healthz");
+    let told = |status: &str, endpoints: usize| {
+        eventually(&format!("{status} from {health}"), SOON, || {
+            let mut command = cluster.network().outside("curl");
+            command.args(["--write-out", "\n%{http_code}"]);
+            let output = curl(command, &health)?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let (body, code) = text.rsplit_once('\n').context("no status")?;
+            let body: serde_json::Value = serde_json::from_str(body)?;
+            ensure!(code == status && body["localEndpoints"] == endpoints, "{text}");
+            assert_eq!(body["service"]["name"], "web");
+            Ok(())
+        })
+    };
+    told("200", 2)?;
+    cluster.kubectl(&["scale", "deployment", "echo", "--replicas=0"])?;
+    told("503", 0)?;
+    cluster.kubectl(&["scale", "deployment", "echo", "--replicas=1"])?;
+    told("200", 1)?;
+
+    // Another client's range: dropped, not refused; the node port is not restricted.
+    cluster.apply(&ranges("172.30.0.8/29"))?;
+    eventually("no answer", SOON, || {
+        let output = from_outside(&cluster, &format!("http://{NODE_IP}/"))?;
+        ensure!(output.status.code() == Some(28), "{output:?}");
+        Ok(())
+    })?;
+    let path = "jsonpath={.spec.ports[0].nodePort}";
+    let port = cluster.kubectl(&["get", "service", "web", "-o", path])?;
+    is_reached(&cluster, &format!("http://{NODE_IP}:{port}/"))?;
+
+    // A port of the node for one Pod; another Pod that wants it has to wait.
+    let pod = |name: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: echo
+    image: {BUSYBOX}
+    command: [sh, -c, 'echo echo-host-port > /www/index.html; exec httpd -f -p 8080 -h /www']
+    ports: [{{containerPort: 8080, hostPort: 8081}}]
+"
+        )
+    };
+    cluster.apply(&pod("one"))?;
+    is_reached(&cluster, &format!("http://{NODE_IP}:8081/"))?;
+    cluster.apply(&pod("two"))?;
+    eventually("the reason why the second Pod waits", SOON, || {
+        let described = cluster.kubectl(&["describe", "pod", "two"])?;
+        ensure!(described.contains("free ports"), "{described}");
+        Ok(())
+    })?;
+    cluster.kubectl(&["delete", "pod", "one", "two"])?;
+    eventually("a refusal", SOON, || {
+        let output = from_outside(&cluster, &format!("http://{NODE_IP}:8081/"))?;
+        ensure!(output.status.code() == Some(7), "{output:?}");
+        Ok(())
+    })?;
+    Ok(())
+}

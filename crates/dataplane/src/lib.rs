@@ -14,6 +14,7 @@ pub mod fake_kernel;
 #[cfg(test)]
 mod fixtures;
 mod frontend;
+mod host_port;
 mod needs;
 mod service_port;
 mod slots;

@@ -11,12 +11,13 @@ use crate::endpoint_slice;
 use crate::frontend::{
     Commit, Draft, Frontend, Grace, Key, LOCAL_SLOTS, Protocol, State, Target, Value, endpoint_ids,
 };
+use crate::host_port::{self, HostPort};
 use crate::needs::Needs;
 use crate::service_port::ServicePort;
 use crate::slots::{change_ids, change_slots, change_sources};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -99,6 +100,14 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
+/// Whoever needs elements.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Service(ServiceKey),
+    /// Namespace and name.
+    Pod((String, String)),
+}
+
 /// The desired state and what of it is in the kernel.
 #[derive(Debug, Default)]
 pub struct Tables {
@@ -107,14 +116,17 @@ pub struct Tables {
     slices: BTreeMap<ServiceKey, BTreeMap<String, EndpointSlice>>,
     /// Service of each slice, by namespace and name of the slice.
     slice_services: BTreeMap<(String, String), ServiceKey>,
-    needs: BTreeMap<ServiceKey, Needs>,
-    /// Who needs an element. If several Services claim a frontend the first by name has it.
-    claims: BTreeMap<Key, BTreeSet<ServiceKey>>,
+    /// Of the pods of this node, those with ports on it.
+    host_ports: BTreeMap<(String, String), Vec<HostPort>>,
+    needs: BTreeMap<Owner, Needs>,
+    /// Who needs an element. If several claim a frontend the first has it: Services before pods, each by name.
+    claims: BTreeMap<Key, BTreeSet<Owner>>,
     serving: BTreeMap<Frontend, BTreeSet<Target>>,
     /// How many Services use each address as an endpoint that is not ending.
     staying: BTreeMap<IpAddr, usize>,
+    health_checks: BTreeMap<ServiceKey, HealthCheck>,
     draft: Draft,
-    changed_services: BTreeSet<ServiceKey>,
+    changed: BTreeSet<Owner>,
     changed_roots: BTreeSet<Key>,
 }
 
@@ -136,7 +148,37 @@ impl Tables {
     pub fn set_zone(&mut self, zone: Option<String>) {
         if self.config.zone != zone {
             self.config.zone = zone;
-            self.changed_services.extend(self.services.keys().cloned());
+            self.change_all();
+        }
+    }
+
+    /// Looks at everything anew.
+    fn change_all(&mut self) {
+        let services = self.services.keys().cloned().map(Owner::Service);
+        let pods = self.host_ports.keys().cloned().map(Owner::Pod);
+        self.changed.extend(services.chain(pods));
+    }
+
+    /// Adds or updates a pod of this node.
+    pub fn set_pod(&mut self, pod: &Pod) {
+        let (Some(namespace), Some(name)) = (&pod.metadata.namespace, &pod.metadata.name) else {
+            return;
+        };
+        let ports = host_port::of(pod);
+        let key = (namespace.clone(), name.clone());
+        if ports.is_empty() {
+            self.remove_pod(namespace, name);
+        } else if self.host_ports.get(&key) != Some(&ports) {
+            self.host_ports.insert(key.clone(), ports);
+            self.changed.insert(Owner::Pod(key));
+        }
+    }
+
+    /// Removes a pod.
+    pub fn remove_pod(&mut self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        if self.host_ports.remove(&key).is_some() {
+            self.changed.insert(Owner::Pod(key));
         }
     }
 
@@ -150,14 +192,14 @@ impl Tables {
         let ports = [false, true].map(|ipv6| ServicePort::of(service, ipv6));
         if self.services.get(&key) != Some(&ports) {
             self.services.insert(key.clone(), ports);
-            self.changed_services.insert(key);
+            self.changed.insert(Owner::Service(key));
         }
     }
 
     /// Removes a Service.
     pub fn remove_service(&mut self, key: &ServiceKey) {
         if self.services.remove(key).is_some() {
-            self.changed_services.insert(key.clone());
+            self.changed.insert(Owner::Service(key.clone()));
         }
     }
 
@@ -183,7 +225,7 @@ impl Tables {
                 .entry(service.clone())
                 .or_default()
                 .insert(id.1, slice);
-            self.changed_services.insert(service);
+            self.changed.insert(Owner::Service(service));
         }
     }
 
@@ -201,7 +243,7 @@ impl Tables {
                 self.slices.remove(&service);
             }
         }
-        self.changed_services.insert(service);
+        self.changed.insert(Owner::Service(service));
     }
 
     /// Takes what the kernel holds as the state to change from: at start, and when a commit failed.
@@ -213,7 +255,7 @@ impl Tables {
         self.claims.clear();
         self.serving.clear();
         self.staying.clear();
-        self.changed_services.extend(self.services.keys().cloned());
+        self.change_all();
     }
 
     /// The state that the kernel is in once all changes were committed.
@@ -223,7 +265,7 @@ impl Tables {
 
     /// The frontends of a Service and what happens to packets to them; none before the first change for it.
     pub fn frontends(&self, key: &ServiceKey) -> Vec<(Frontend, Class)> {
-        let needs = self.needs.get(key).into_iter();
+        let needs = self.needs.get(&Owner::Service(key.clone())).into_iter();
         needs
             .flat_map(|needs| {
                 needs
@@ -236,20 +278,8 @@ impl Tables {
 
     /// The Services that health checkers of load balancers ask about on this node, with what they are told; as of the
     /// last change.
-    pub fn health_checks(&self) -> BTreeMap<ServiceKey, HealthCheck> {
-        let of_service = |(key, needs): (&ServiceKey, &Needs)| {
-            let (port, here) = needs.health_check.as_ref()?;
-            let local_endpoints = here.len();
-            let port = *port;
-            Some((
-                key.clone(),
-                HealthCheck {
-                    port,
-                    local_endpoints,
-                },
-            ))
-        };
-        self.needs.iter().filter_map(of_service).collect()
+    pub fn health_checks(&self) -> &BTreeMap<ServiceKey, HealthCheck> {
+        &self.health_checks
     }
 
     /// What has to change in the kernel for all that was fed since the last call. The caller commits it, or calls
@@ -257,12 +287,19 @@ impl Tables {
     pub fn change(&mut self) -> Change {
         let mut change = Change::default();
         let mut roots = std::mem::take(&mut self.changed_roots);
-        for key in std::mem::take(&mut self.changed_services) {
-            let new = self.needs_of(&key);
-            let old = self.needs.remove(&key).unwrap_or_default();
+        for owner in std::mem::take(&mut self.changed) {
+            let new = match &owner {
+                Owner::Service(key) => self.needs_of(key),
+                Owner::Pod(key) => self
+                    .host_ports
+                    .get(key)
+                    .map(|ports| host_port::needs(ports))
+                    .unwrap_or_default(),
+            };
+            let old = self.needs.remove(&owner).unwrap_or_default();
             for root in old.roots() {
                 if let Some(claims) = self.claims.get_mut(&root) {
-                    claims.remove(&key);
+                    claims.remove(&owner);
                     if claims.is_empty() {
                         self.claims.remove(&root);
                     }
@@ -280,7 +317,7 @@ impl Tables {
                 *self.staying.entry(*ip).or_default() += 1;
             }
             for root in new.roots() {
-                self.claims.entry(root).or_default().insert(key.clone());
+                self.claims.entry(root).or_default().insert(owner.clone());
             }
             roots.extend(old.addresses.symmetric_difference(&new.addresses));
             let frontends = old.frontends.keys().chain(new.frontends.keys());
@@ -289,10 +326,13 @@ impl Tables {
                     .filter(|frontend| old.frontends.get(frontend) != new.frontends.get(frontend))
                     .map(|frontend| Key::Service(*frontend)),
             );
-            if new != Needs::default() {
-                self.needs.insert(key.clone(), new);
+            if let Owner::Service(key) = &owner {
+                self.note_health_check(key, &new);
+                change.services.push(key.clone());
             }
-            change.services.push(key);
+            if new != Needs::default() {
+                self.needs.insert(owner, new);
+            }
         }
         for root in roots {
             match root {
@@ -326,6 +366,21 @@ impl Tables {
     /// serve does not count: connections go to it for want of a better one, and would not go elsewhere later.
     pub fn sends_to(&self, ip: IpAddr) -> bool {
         self.staying.contains_key(&ip)
+    }
+
+    fn note_health_check(&mut self, key: &ServiceKey, needs: &Needs) {
+        match &needs.health_check {
+            Some((port, here)) => {
+                let check = HealthCheck {
+                    port: *port,
+                    local_endpoints: here.len(),
+                };
+                self.health_checks.insert(key.clone(), check);
+            }
+            None => {
+                self.health_checks.remove(key);
+            }
+        }
     }
 
     fn change_frontend(&mut self, frontend: Frontend, change: &mut Change) {

@@ -84,9 +84,13 @@ pub async fn start(
         cluster_dns::follow_config(dns_client.clone(), forwarder),
     );
     let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
-    let following = proxy.clone();
+    let (following, node_client, node_name) = (proxy.clone(), client.clone(), name.to_owned());
     tasks.spawn("service proxy", async move {
-        service_proxy::follow(proxy_client, &following).await
+        service_proxy::follow(proxy_client, node_client, &node_name, &following).await
+    });
+    let asked = proxy.clone();
+    tasks.spawn("health checks of load balancers", async move {
+        service_proxy::serve_health_checks(&asked).await
     });
 
     let images = store_in(&config.data_dir)?;

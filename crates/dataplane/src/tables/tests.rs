@@ -440,6 +440,69 @@ fn health_checkers_are_told_of_ready_endpoints_on_this_node() {
     assert_eq!(told(&world), None);
 }
 
+/// A pod with an address; its ports in JSON.
+fn pod(name: &str, ports: &str, more: &str) -> Pod {
+    let text = format!(
+        r#"{{"metadata":{{"namespace":"ns","name":"{name}"}},
+            "spec":{{"containers":[{{"name":"c","ports":{ports}}}]{more}}},
+            "status":{{"podIP":"10.244.0.5","podIPs":[{{"ip":"10.244.0.5"}},{{"ip":"fd00:244::5"}}]}}}}"#
+    );
+    serde_json::from_str(&text).expect("a pod")
+}
+
+#[test]
+fn host_ports_lead_to_the_pod() {
+    let mut world = world(&[], &[]);
+    let ports = r#"[{"containerPort":80,"hostPort":8080},{"containerPort":81},
+        {"containerPort":53,"hostPort":53,"protocol":"UDP","hostIP":"192.0.2.7"}]"#;
+    world.tables.set_pod(&pod("web", ports, ""));
+    world.change();
+    let tcp = Protocol::Tcp;
+    let to = |port, rewritten| sent(&[&format!("10.244.0.5:{port}")], rewritten);
+    for (from, to, protocol, expected) in [
+        (OUTSIDE, "10.0.0.1:8080", tcp, to(80, false)),
+        (OUTSIDE, "192.0.2.7:8080", tcp, to(80, false)),
+        (POD, "192.0.2.7:8080", tcp, to(80, false)),
+        // To itself, and from the node.
+        ("10.244.0.5", "192.0.2.7:8080", tcp, to(80, true)),
+        (NODE, "192.0.2.7:8080", tcp, to(80, true)),
+        (NODE, "127.0.0.1:8080", tcp, only(Outcome::Untouched)),
+        (OUTSIDE, "10.0.0.1:81", tcp, only(Outcome::Untouched)),
+        (OUTSIDE, "192.0.2.7:53", Protocol::Udp, to(53, false)),
+        (OUTSIDE, "10.0.0.1:53", Protocol::Udp, only(Outcome::Untouched)),
+    ] {
+        assert_eq!(world.outcomes(from, to, protocol), expected, "{from} to {to}");
+    }
+    // A NodePort of the same number comes first, and the pod gets its port back.
+    let spec = r#"{"type":"NodePort","clusterIP":"10.96.0.80","ports":[{"port":80,"nodePort":8080}]}"#;
+    world.tables.set_service(&service("z", spec, "{}"));
+    world.change();
+    assert_eq!(
+        world.outcomes(OUTSIDE, "10.0.0.1:8080", tcp),
+        only(Outcome::Refused)
+    );
+    world.tables.remove_service(&ServiceKey::new("ns", "z"));
+    let change = world.change();
+    assert_eq!(change.services, [ServiceKey::new("ns", "z")]);
+    assert_eq!(world.outcomes(OUTSIDE, "10.0.0.1:8080", tcp), to(80, false));
+    // It ends; it was never there; it is on the host's network.
+    let mut ended = pod("web", ports, "");
+    ended.status.as_mut().expect("a status").phase = Some("Succeeded".to_owned());
+    for gone in [
+        ended,
+        pod("web", ports, r#","hostNetwork":true"#),
+        pod("web", "[]", ""),
+    ] {
+        world.tables.set_pod(&pod("web", ports, ""));
+        world.change();
+        assert_eq!(world.outcomes(OUTSIDE, "10.0.0.1:8080", tcp), to(80, false));
+        world.tables.set_pod(&gone);
+        world.change();
+        world.sweep();
+        assert_eq!(world.kernel.state(), &State::new());
+    }
+}
+
 #[test]
 fn services_that_are_not_for_us() {
     let headless = service("headless", r#"{"clusterIP":"None","ports":[{"port":80}]}"#, "{}");

@@ -7,7 +7,7 @@
 
 use super::elements::{self, SETS, set_of};
 use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE};
-use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
+use coracle_dataplane::{Balancing, Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
 use coracle_kernel::net::Result;
 use coracle_kernel::net::nftables::{Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ struct Table {
     comment: String,
     /// Numbers of the classes that have a chain.
     classes: BTreeMap<Class, u32>,
+    /// Classes of one frontend only that were not in use at the last sweep.
+    unused: BTreeSet<Class>,
     /// An older daemon's table, to be replaced by the first commit.
     outdated: bool,
     flags: u32,
@@ -47,6 +49,7 @@ impl KernelTables {
                 comment: rules.comment(),
                 rules,
                 classes: BTreeMap::new(),
+                unused: BTreeSet::new(),
                 outdated: false,
                 flags: OWNER | PERSIST,
             };
@@ -118,6 +121,49 @@ impl KernelTables {
         Ok(())
     }
 
+    /// Deletes the chains of classes that belong to one frontend and are used no more: all others are shared, and few.
+    /// To be called when a grace period has passed. A class goes at the second call that finds it unused: no packet is
+    /// on its way from a frontend to its chain then.
+    pub fn sweep_chains(&mut self, state: &State) -> Result<()> {
+        let mut batch = Batch::new();
+        let mut gone = Vec::new();
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            let of_one = |class: &Class| {
+                matches!(
+                    class,
+                    Class::Pick(Pick {
+                        balancing: Balancing::RoundRobin(_),
+                        ..
+                    })
+                )
+            };
+            let mut unused: BTreeSet<Class> = table.classes.keys().copied().filter(of_one).collect();
+            if unused.is_empty() {
+                continue;
+            }
+            for value in state.values() {
+                if let Value::Class(class) = value {
+                    unused.remove(class);
+                }
+            }
+            for class in unused.intersection(&table.unused) {
+                table.delete_class(*class, &mut batch);
+                gone.push((index, *class));
+            }
+            table.unused = unused;
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.nft.commit(batch)?;
+        for (index, class) in gone {
+            let table = &mut self.tables[index];
+            table.classes.remove(&class);
+            table.unused.remove(&class);
+        }
+        Ok(())
+    }
+
     /// Deletes the tables: connections to Services stop working.
     pub fn delete(mut self) -> Result<()> {
         let mut batch = Batch::new();
@@ -158,13 +204,26 @@ impl Table {
         };
         let elements = [element];
         batch.add_elements(self.rules.family, TABLE, CLASSES, &elements);
-        if let Class::Pick(Pick {
-            source: Source::RewriteOutside,
-            ..
-        }) = class
-        {
+        if is_inside(class) {
             batch.add_elements(self.rules.family, TABLE, INSIDE_CLASSES, &elements);
         }
+    }
+
+    fn delete_class(&self, class: Class, batch: &mut Batch) {
+        let Some(number) = self.classes.get(&class) else {
+            return;
+        };
+        let elements = [Element {
+            key: number.to_ne_bytes().to_vec(),
+            key_end: None,
+            data: None,
+        }];
+        let family = self.rules.family;
+        batch.delete_elements(family, TABLE, CLASSES, &elements);
+        if is_inside(class) {
+            batch.delete_elements(family, TABLE, INSIDE_CLASSES, &elements);
+        }
+        batch.delete_chain(family, TABLE, &class.to_string());
     }
 
     fn write_commit(&mut self, commit: &Commit, batch: &mut Batch) {
@@ -200,6 +259,7 @@ impl Table {
             }
         }
         for class in classes {
+            self.unused.remove(&class);
             self.add_class(class, batch);
         }
         let family = self.rules.family;
@@ -253,6 +313,17 @@ pub(super) fn read_table(
         .map(|(number, class)| (class, number))
         .collect();
     Ok(Some((classes, state)))
+}
+
+/// Whether packets come to the class from [`Key::Inside`], too.
+fn is_inside(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Pick(Pick {
+            source: Source::RewriteOutside,
+            ..
+        })
+    )
 }
 
 fn read_class(element: &Element) -> Option<(u32, Class)> {

@@ -5,6 +5,7 @@
 //! comes. The rules outlive the process.
 
 mod elements;
+mod health_check;
 mod housekeeping;
 mod informers;
 mod kernel_tables;
@@ -13,6 +14,7 @@ mod rules;
 mod timeline;
 mod worker;
 
+pub use health_check::serve_health_checks;
 pub use informers::follow;
 pub use look::look;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
@@ -22,15 +24,16 @@ use coracle_dataplane::{Config, ServiceKey, Tables};
 use coracle_kernel::net::conntrack::{self, Conntrack};
 use coracle_kernel::net::{self, rtnetlink::Rtnetlink};
 use futures::future::BoxFuture;
+use health_check::HealthChecks;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kernel_tables::KernelTables;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use worker::{Message, Worker};
 
@@ -45,6 +48,15 @@ pub enum Event {
     EndpointSlice(Box<EndpointSlice>),
     /// An EndpointSlice is gone.
     EndpointSliceGone {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A pod of this node exists and looks like this.
+    Pod(Box<Pod>),
+    /// A pod of this node is gone.
+    PodGone {
         /// Its namespace.
         namespace: String,
         /// Its name.
@@ -78,6 +90,7 @@ pub enum Error {
 pub struct ServiceProxy {
     messages: mpsc::Sender<Message>,
     timeline: Arc<Timeline>,
+    health_checks: watch::Receiver<HealthChecks>,
     worker: Option<JoinHandle<net::Result<()>>>,
 }
 
@@ -100,11 +113,13 @@ impl ServiceProxy {
         let timeline = Arc::new(Timeline::default());
         let (messages, inbox) = mpsc::channel();
         let (jobs, job_inbox) = mpsc::channel();
+        let (health_checks, told) = watch::channel(HealthChecks::new());
         let worker = Worker {
             tables: Tables::new(config),
             kernel,
             timeline: Arc::clone(&timeline),
             jobs,
+            health_checks,
             waiting: Vec::new(),
             synced: false,
             grace_running: false,
@@ -123,6 +138,7 @@ impl ServiceProxy {
         Ok(Self {
             messages,
             timeline,
+            health_checks: told,
             worker: Some(worker),
         })
     }
@@ -135,6 +151,11 @@ impl ServiceProxy {
     /// When each Service came to be reachable.
     pub fn timeline(&self) -> &Arc<Timeline> {
         &self.timeline
+    }
+
+    /// What health checkers are told, whenever it changes.
+    fn health_checks(&self) -> watch::Receiver<HealthChecks> {
+        self.health_checks.clone()
     }
 
     /// Ends the proxy and deletes its rules: connections to Services stop working.

@@ -1,6 +1,7 @@
 //! The proxy's thread: takes events in order, and commits what follows from them at once.
 
 use super::Event;
+use super::health_check::HealthChecks;
 use super::housekeeping::Job;
 use super::kernel_tables::KernelTables;
 use super::timeline::Timeline;
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) struct Worker {
     pub kernel: KernelTables,
     pub timeline: Arc<Timeline>,
     pub jobs: Sender<Job>,
+    pub health_checks: watch::Sender<HealthChecks>,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
     pub synced: bool,
@@ -66,6 +68,7 @@ impl Worker {
                 self.grace_running = false;
                 let commit = self.tables.sweep(grace);
                 self.commit(&commit);
+                self.sweep_chains();
             }
             if !self.grace_running
                 && let Some(grace) = self.tables.begin_grace()
@@ -80,6 +83,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Deletes chains that belong to one frontend and are used no more.
+    fn sweep_chains(&mut self) {
+        if let Err(error) = self.kernel.sweep_chains(self.tables.state()) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot delete unused chains"
+            );
+        }
     }
 
     fn feed(&mut self, event: Event, at: Timestamp) {
@@ -98,6 +111,8 @@ impl Worker {
                 self.tables.set_slice(*slice);
             }
             Event::EndpointSliceGone { namespace, name } => self.tables.remove_slice(&namespace, &name),
+            Event::Pod(pod) => self.tables.set_pod(&pod),
+            Event::PodGone { namespace, name } => self.tables.remove_pod(&namespace, &name),
             Event::Zone(zone) => self.tables.set_zone(zone),
             Event::Synced => self.sync(),
         }
@@ -149,6 +164,15 @@ impl Worker {
                 "packet rules changed"
             );
         }
+        // A load balancer that is told of an endpoint sends packets, for which the rules must be there.
+        let health_checks = self.tables.health_checks();
+        self.health_checks.send_if_modified(|told| {
+            let is_new = told != health_checks;
+            if is_new {
+                told.clone_from(health_checks);
+            }
+            is_new
+        });
         self.timeline
             .committed(&change, &self.tables, began, Timestamp::now());
         if !change.flows.is_empty() && self.jobs.send(Job::Flows(change.flows)).is_err() {

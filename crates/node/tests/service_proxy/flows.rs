@@ -3,6 +3,7 @@
 use crate::world::*;
 use coracle_dataplane::ServiceKey;
 use coracle_node::service_proxy::{Event, ServiceProxy};
+use k8s_openapi::api::core::v1::Pod;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -165,6 +166,32 @@ fn the_node_answers_for_the_cluster_dns_itself() {
         asked.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (_, from) = asked.recv_from(&mut buffer).expect("the answer arrives");
         assert_eq!(from, (DNS, 53).into());
+    });
+}
+
+#[test]
+fn a_host_port_leads_to_its_pod() {
+    on_a_node(|world| {
+        let (server, client) = (world.pod(5), world.pod(9));
+        let _server = world.serve(&server, 80);
+        let text = r#"{"metadata":{"namespace":"ns","name":"web"},
+            "spec":{"containers":[{"name":"c","ports":[{"containerPort":80,"hostPort":8081}]}]},
+            "status":{"podIPs":[{"ip":"10.244.0.5"}]}}"#;
+        let pod: Pod = serde_json::from_str(text).expect("a pod");
+        let proxy = proxy(vec![Event::Pod(Box::new(pod))]);
+        for (from, seen_as) in [
+            (From::Outside, OUTSIDE),
+            (From::Pod(&client), client.ip),
+            (From::Pod(&server), NODE_IN_PODS),
+            (From::Node, NODE_IN_PODS),
+        ] {
+            let answer = world.ask(from, (NODE, 8081)).expect("an answer");
+            assert_eq!((answer.server, answer.client), (server.ip, seen_as));
+        }
+        let (namespace, name) = ("ns".into(), "web".into());
+        proxy.send(Event::PodGone { namespace, name });
+        settle(&proxy);
+        refused(world, From::Outside, (NODE, 8081).into());
     });
 }
 

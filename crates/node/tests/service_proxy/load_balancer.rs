@@ -1,9 +1,9 @@
 //! Load balancers: who is let through, what health checkers are told, how connections are spread.
 
 use crate::world::*;
-use coracle_node::service_proxy::ServiceProxy;
+use coracle_node::service_proxy::{ServiceProxy, serve_health_checks};
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -89,6 +89,73 @@ fn a_source_range_of_the_outside() {
         ));
         settle(&proxy);
         assert!(!is_let_through(world, From::Outside, NODE));
+    });
+}
+
+/// What a health checker outside is told: status and body.
+fn health(world: &World, port: u16) -> Option<(String, String)> {
+    world.at(From::Outside, || {
+        let mut stream = TcpStream::connect_timeout(&(NODE, port).into(), PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.lines().next()?.split(' ').nth(1)?;
+        Some((status.to_owned(), body.to_owned()))
+    })
+}
+
+#[test]
+fn health_checkers_are_told_whether_there_are_endpoints_here() {
+    on_a_node(|world| {
+        let proxy = proxy(vec![]);
+        let spec = |port: u16| {
+            format!(
+                r#"{{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalTrafficPolicy":"Local",
+                "healthCheckNodePort":{port},"ports":[{{"port":80}}]}}"#
+            )
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let proxy = &proxy;
+        std::thread::scope(|scope| {
+            // A thread is in the namespace of the one that made it.
+            scope.spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serve_health_checks(proxy) => (),
+                        _ = stopped => (),
+                    }
+                });
+            });
+            let told = |port, status: &str, endpoints: u8| {
+                eventually("an answer to the health checker", || {
+                    health(world, port).is_some_and(|(code, body)| {
+                        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+                        assert_eq!(
+                            body["service"],
+                            serde_json::json!({"namespace": "ns", "name": "web"})
+                        );
+                        assert_eq!(body["serviceProxyHealthy"], true);
+                        code == status && body["localEndpoints"] == endpoints
+                    })
+                });
+            };
+            proxy.send(service("web", &spec(30999)));
+            told(30999, "503", 0);
+            proxy.send(slice("web", HTTP, &[5, 6]));
+            told(30999, "200", 2);
+            proxy.send(slice("web", HTTP, &[]));
+            told(30999, "503", 0);
+            proxy.send(service("web", &spec(30998)));
+            told(30998, "503", 0);
+            assert_eq!(health(world, 30999), None);
+            proxy.send(no_service("web"));
+            eventually("nobody listens", || health(world, 30998).is_none());
+            drop(stop);
+        });
     });
 }
 
