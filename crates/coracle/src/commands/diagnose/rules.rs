@@ -103,28 +103,15 @@ mod tests {
         };
         let node_port = Served::node_port(false, coracle_dataplane::Protocol::Tcp, 30080);
         let target = |text: &str| Value::Target(text.parse().expect("an address"));
-        let pick = |node_port, source, count| {
-            Class::Pick(Pick {
-                node_port,
-                source,
-                count,
-                sticky: None,
-            })
-        };
+        let class = |name: &str| Value::Class(name.parse().expect("the name of a class"));
         let state: State = [
-            (
-                Key::Service(cluster_ip),
-                Value::Class(pick(false, Source::RewriteOutside, 2)),
-            ),
+            (Key::Service(cluster_ip), class("cluster-ip-2")),
             (Key::Slot(cluster_ip, 0), target("10.244.0.6:8080")),
             (Key::Slot(cluster_ip, 1), target("10.244.0.5:8080")),
             // Left over from a larger count.
             (Key::Slot(cluster_ip, 2), target("10.244.0.9:8080")),
-            (Key::Service(node_port), Value::Class(pick(true, Source::Keep, 0))),
-            (
-                Key::Inside(node_port),
-                Value::Class(pick(true, Source::RewriteOutside, 1)),
-            ),
+            (Key::Service(node_port), class("node-port-local-0")),
+            (Key::Inside(node_port), class("node-port-inside-1")),
             (Key::Slot(node_port, 0), target("10.244.0.5:8080")),
         ]
         .into();
