@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::commands::diagnose::DiagnoseArgs;
+use crate::commands::trace::TraceArgs;
 use crate::config::{ClusterConfig, DEFAULT_DATA_DIR, directory};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub enum Command {
     Status(ClusterConfig),
     /// Says why a Service does not answer, and what to do about it
     Diagnose(DiagnoseArgs),
+    /// Tells what happened at the last change of a Service, from the write to the first packet
+    Trace(TraceArgs),
     /// Prints the node's address, where NodePorts answer
     Ip(ClusterConfig),
     /// Images of this node

@@ -58,6 +58,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(cluster::teardown::run(&in_force(args.cluster), args.delete))
         }
         Command::Demo(args) => demo::run(args),
+        Command::Trace(args) => runtime()?.block_on(commands::trace::run(args)),
         Command::Status(config) => commands::status::run(&in_force(config)),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -24,17 +24,56 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Changes that may wait for the zone.
 const QUEUE: usize = 256;
+/// Label that names the Service of a slice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// When each Service first had its record, readable at any time.
+/// When the names of each Service were made and changed, readable at any time.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    services: Mutex<HashMap<Key, Timestamp>>,
+    services: Mutex<HashMap<Key, Names>>,
+}
+
+/// When the names of a Service were made and changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// The Service first had its record.
+    pub first: Timestamp,
+    /// The zone last took the Service as it is.
+    pub service: Timestamp,
+    /// The zone last took one of its EndpointSlices: what the addresses of a headless Service come from.
+    pub endpoints: Option<Timestamp>,
 }
 
 impl Timeline {
     /// When the Service had its record; none if it has none.
     pub fn of(&self, service: &Key) -> Option<Timestamp> {
+        self.names(service).map(|names| names.first)
+    }
+
+    /// What is known of a Service's names; none if it has none.
+    pub fn names(&self, service: &Key) -> Option<Names> {
         self.services.lock().get(service).copied()
+    }
+
+    fn has_service(&self, service: Key) {
+        let now = Timestamp::now();
+        let mut services = self.services.lock();
+        let names = services.entry(service).or_insert(Names {
+            first: now,
+            service: now,
+            endpoints: None,
+        });
+        names.service = now;
+    }
+
+    fn has_endpoints(&self, slice: &EndpointSlice) {
+        let labels = slice.metadata.labels.as_ref();
+        let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
+        if let (Some(namespace), Some(service)) = (&slice.metadata.namespace, service)
+            && let Some(names) = self.services.lock().get_mut(&Key::new(namespace, service))
+        {
+            names.endpoints = Some(Timestamp::now());
+        }
     }
 }
 
@@ -61,7 +100,7 @@ pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, sync
                     Event::Applied { key, object, .. } => {
                         if let Some(service) = decode::<Service>(&object) {
                             zone.write().upsert_service(&service);
-                            timeline.services.lock().entry(key).or_insert_with(Timestamp::now);
+                            timeline.has_service(key);
                         }
                     }
                     Event::Deleted { key, .. } => {
@@ -75,6 +114,7 @@ pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, sync
                     Event::Applied { object, .. } => {
                         if let Some(slice) = decode::<EndpointSlice>(&object) {
                             zone.write().upsert_slice(&slice);
+                            timeline.has_endpoints(&slice);
                         }
                     }
                     Event::Deleted { key, .. } => zone.write().remove_slice(&key.namespace, &key.name),

@@ -2,6 +2,7 @@
 
 use crate::data_plane::DataPlane;
 use crate::pod_network::PodNetwork;
+use crate::service_tracer::ServiceTracer;
 use coracle_client::Client;
 use coracle_oci::{ImageStore, PullConfig, Runtime};
 use ipnet::Ipv4Net;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub network: Arc<PodNetwork>,
     /// Tells when nothing is sent to a pod any more.
     pub data_plane: Arc<dyn DataPlane>,
+    /// Tells what happened to a Service.
+    pub service_tracer: Arc<dyn ServiceTracer>,
     /// Where the node's API is served; its port is reported in the Node object.
     pub listener: TcpListener,
 }

@@ -8,6 +8,7 @@ use crate::object_cache::ObjectCache;
 use crate::pod_network::PodNetwork;
 use crate::pod_view::PodViews;
 use crate::service_lister::ServiceLister;
+use crate::service_tracer::ServiceTracer;
 use coracle_client::{Client, Recorder};
 use coracle_oci::{ImageStore, Runtime};
 use coracle_pods::Settings;
@@ -33,6 +34,8 @@ pub struct Kubelet {
     pub network: Arc<PodNetwork>,
     /// Where connections go.
     pub data_plane: Arc<dyn DataPlane>,
+    /// Knows what happened to Services.
+    pub service_tracer: Arc<dyn ServiceTracer>,
     /// Events in the name of the kubelet.
     pub recorder: Recorder,
     /// ConfigMaps that pods refer to.

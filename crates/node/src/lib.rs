@@ -26,12 +26,14 @@ mod security_context;
 mod server;
 mod service_lister;
 pub mod service_proxy;
+mod service_tracer;
 mod status_writer;
 mod volumes;
 
 pub use config::{KUBELET_VERSION, NodeConfig, NodeError, Parts};
 pub use data_plane::DataPlane;
 pub use node_status::pod_cidr;
+pub use service_tracer::ServiceTracer;
 
 use kubelet::Kubelet;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ pub async fn run(config: NodeConfig, parts: Parts, ready: impl FnOnce() + Send) 
         images: parts.images,
         network: parts.network,
         data_plane: parts.data_plane,
+        service_tracer: parts.service_tracer,
         config,
     });
     drop(recorder);

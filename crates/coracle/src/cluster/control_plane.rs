@@ -100,6 +100,11 @@ impl ControlPlane {
         Client::new(Arc::new(transport)).with_user_agent(agent)
     }
 
+    /// The objects and their last changes.
+    pub fn store(&self) -> &coracle_store::Store {
+        &self.store
+    }
+
     /// Serves TLS on the listeners, each until the future that it is given ends: after [`stop`](Self::stop).
     pub fn serve(
         &self,

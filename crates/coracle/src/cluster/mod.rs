@@ -7,6 +7,7 @@ mod node;
 pub mod preflight;
 pub mod progress;
 pub mod record;
+mod service_trace;
 pub mod stop;
 mod tasks;
 pub mod teardown;

@@ -1,6 +1,7 @@
 //! The node of this process: pod network, packet rules, cluster DNS, containers, and the agent that drives them.
 
 use super::control_plane::ControlPlane;
+use super::service_trace::Tracer;
 use super::tasks::Tasks;
 use super::tls;
 use crate::certificates::{Authority, Leaf};
@@ -134,6 +135,12 @@ pub async fn start(
         images,
         network,
         data_plane: proxy.clone(),
+        service_tracer: Arc::new(Tracer {
+            node: name.to_owned(),
+            store: control_plane.store().clone(),
+            proxy: proxy.clone(),
+            names: names.clone(),
+        }),
         listener: tokio::net::TcpListener::from_std(listener)?,
     };
     let (now_ready, ready) = oneshot::channel();

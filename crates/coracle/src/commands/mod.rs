@@ -4,4 +4,5 @@ pub mod diagnose;
 pub mod image;
 pub mod reference;
 pub mod status;
+pub mod trace;
 pub mod up;

@@ -101,6 +101,7 @@ async fn route(kubelet: &Arc<Kubelet>, request: Request<Incoming>) -> Result<Res
         ["healthz" | "livez"] if readable => Ok(text("ok")),
         ["pods"] if readable => Ok(pods(kubelet)),
         ["configz"] if readable => Ok(configz(kubelet)),
+        ["debug", "services", namespace, name] if readable => service_trace(kubelet, namespace, name).await,
         ["stats", "summary"] if readable => Ok(json_body(&stats::summary(kubelet).await)),
         ["containerLogs", namespace, pod, container] if readable => {
             let view = find(kubelet, namespace, pod)?;
@@ -163,6 +164,21 @@ fn configz(kubelet: &Kubelet) -> Response<Body> {
         "resolvConf": config.resolv_conf,
         "maxPods": config.max_pods,
     }}))
+}
+
+/// The story of a Service's last change. Upstream has no such thing.
+async fn service_trace(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<Response<Body>, Reply> {
+    let tracer = kubelet.service_tracer.clone();
+    let key = (namespace.to_owned(), name.to_owned());
+    let tracing = tokio::task::spawn_blocking(move || tracer.trace(&key.0, &key.1));
+    match tracing.await {
+        Ok(Some(trace)) => Ok(json_body(&trace)),
+        Ok(None) => Err(plain(
+            StatusCode::NOT_FOUND,
+            format!("service {name:?} not found\n"),
+        )),
+        Err(error) => Err(plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
 }
 
 /// An answer in plain text.
