@@ -103,7 +103,10 @@ impl Cluster {
         }
         control_plane.bootstrap(&options, &authority).await?;
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
-        tasks.spawn("default objects", control_plane.keep_objects(&options, &authority));
+        tasks.spawn(
+            "default objects",
+            control_plane.keep_objects(&options, &authority),
+        );
         progress.done(&format!("API server on port {}", config.secure_port));
 
         controllers::start(&config, &authority, &control_plane, &mut tasks);
