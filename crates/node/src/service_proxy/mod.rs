@@ -107,7 +107,10 @@ impl ServiceProxy {
         let conntrack = Conntrack::open().map_err(Error::Rules)?;
         if let Err(error) = conntrack::record_times() {
             // Nothing depends on it but the answer to when the first packet came.
-            tracing::debug!(error = &error as &dyn std::error::Error, "connections have no times");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "connections have no times"
+            );
         }
         let addresses = Rtnetlink::open().map_err(Error::Rules)?;
         let timeline = Arc::new(Timeline::default());
