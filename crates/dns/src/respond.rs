@@ -3,7 +3,6 @@
 use crate::answer::{Answer, TTL, answer, soa};
 use crate::forward::{Entry, Forwarder};
 use crate::metrics::Count;
-use crate::name::Name;
 use crate::query::{Query, Question, Unreadable, flag};
 use crate::record_type::{AXFR, CNAME, IXFR, code};
 use crate::reply::{Owner, Reply, Section, refusal};
@@ -57,11 +56,9 @@ enum Outcome {
         authentic: bool,
     },
     /// The cluster has no such name, or no such record of it.
-    Missing {
-        name: Name,
-        code: u16,
-    },
-    Ask(Question),
+    Missing { code: u16 },
+    /// A resolver has to be asked.
+    Ask,
 }
 
 impl Responder {
@@ -83,6 +80,8 @@ impl Responder {
             }
         };
         let mut reply = Reply::new(out, &query, client.over_tcp);
+        // What the answer is about in the end: an alias or the search path may have led there.
+        let mut question = query.question;
         let outcome = match self.refusal(&query) {
             Some(code) => Outcome::Done {
                 code,
@@ -95,13 +94,13 @@ impl Responder {
                 asked,
                 now: Instant::now(),
             }
-            .answer(client, &mut reply),
+            .answer(client, &mut question, &mut reply),
         };
         let (code, flags) = match outcome {
-            Outcome::Ask(question) => return Next::Ask(question),
-            Outcome::Missing { name, code } => {
+            Outcome::Ask => return Next::Ask(question),
+            Outcome::Missing { code } => {
                 // Without room for it the answer is marked as truncated, and is asked for again.
-                let _ = soa(&self.zone.read(), &name, Section::Authority, &mut reply);
+                let _ = soa(&self.zone.read(), &question.name, Section::Authority, &mut reply);
                 (code, flag::AUTHORITATIVE)
             }
             Outcome::Done {
@@ -152,37 +151,33 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn answer(&self, client: Client, reply: &mut Reply) -> Outcome {
+    fn answer(&self, client: Client, question: &mut Question, reply: &mut Reply) -> Outcome {
         let zone = self.responder.zone.read();
-        let name = self.query.question.name;
-        let found = self.follow(&zone, name, reply);
-        let Outcome::Missing {
-            name: missing,
-            code: code::NX_DOMAIN,
-        } = found
-        else {
-            return found;
-        };
-        if missing != name {
-            return found;
-        }
+        let name = &self.query.question.name;
+        let found = self.follow(&zone, question, reply);
+        let is_first = matches!(
+            found,
+            Outcome::Missing {
+                code: code::NX_DOMAIN
+            }
+        ) && question.name == *name;
         let paths = self.responder.search_paths.read();
-        let Some(path) = paths.get(client.address) else {
+        let Some(path) = paths.get(client.address).filter(|_| is_first) else {
             return found;
         };
         // The first suffix is not found: what the client would ask next is looked for here.
-        for next in path.next_names(&name) {
+        for next in path.next_names(name) {
             reply.restart();
             let put = |out: &mut Vec<u8>| out.extend_from_slice(next.as_bytes());
             let Ok(at) = reply.record(Section::Answer, Owner::Current, CNAME, TTL, put) else {
                 continue;
             };
             reply.name_at = at;
-            match self.follow(&zone, next, reply) {
-                Outcome::Ask(question) => return Outcome::Ask(question),
+            question.name = next;
+            match self.follow(&zone, question, reply) {
+                Outcome::Ask => return Outcome::Ask,
                 Outcome::Missing {
                     code: code::NX_DOMAIN,
-                    ..
                 } => {}
                 Outcome::Done { code, .. } if code != code::NO_ERROR => {}
                 found => {
@@ -193,34 +188,26 @@ impl Walk<'_> {
         }
         // The client goes on by itself, and hears the same again.
         reply.restart();
+        question.name = *name;
         found
     }
 
-    /// Answers for a name and what it is an alias of.
-    fn follow(&self, zone: &Zone, mut name: Name, reply: &mut Reply) -> Outcome {
+    /// Answers for a name and what it is an alias of. Afterwards the question is that for the last of them.
+    fn follow(&self, zone: &Zone, question: &mut Question, reply: &mut Reply) -> Outcome {
         let mut authoritative = false;
         for _ in 0..=MOST_ALIASES {
-            let question = Question {
-                name,
-                ..self.query.question
-            };
-            let code = match answer(zone, &question, self.query.id, reply) {
+            let code = match answer(zone, question, self.query.id, reply) {
                 Answer::Records => code::NO_ERROR,
                 Answer::Alias(_) if question.record_type == CNAME => code::NO_ERROR,
                 Answer::Alias(target) => {
-                    (name, authoritative) = (target, true);
+                    question.name = target;
+                    authoritative = true;
                     continue;
                 }
                 Answer::NoData | Answer::NameError if !zone.is_synced() => code::SERV_FAIL,
-                Answer::NoData => {
-                    return Outcome::Missing {
-                        name,
-                        code: code::NO_ERROR,
-                    };
-                }
+                Answer::NoData => return Outcome::Missing { code: code::NO_ERROR },
                 Answer::NameError => {
                     return Outcome::Missing {
-                        name,
                         code: code::NX_DOMAIN,
                     };
                 }
@@ -239,14 +226,14 @@ impl Walk<'_> {
         }
     }
 
-    fn external(&self, question: Question, authoritative: bool, reply: &mut Reply) -> Outcome {
+    fn external(&self, question: &Question, authoritative: bool, reply: &mut Reply) -> Outcome {
         let known = self
             .asked
             .iter()
-            .find(|(asked, _)| *asked == question)
+            .find(|(asked, _)| asked == question)
             .map(|(_, entry)| entry.clone());
-        let Some(entry) = known.or_else(|| self.responder.forwarder.lookup(&question, self.now)) else {
-            return Outcome::Ask(question);
+        let Some(entry) = known.or_else(|| self.responder.forwarder.lookup(question, self.now)) else {
+            return Outcome::Ask;
         };
         let (records, left) = entry.records(self.now);
         // What does not fit is told by the truncation flag.
