@@ -33,11 +33,12 @@ pub async fn serve_health_checks(proxy: &ServiceProxy) {
     let mut servers: BTreeMap<ServiceKey, (u16, JoinSet<()>)> = BTreeMap::new();
     loop {
         let wanted = checks.borrow_and_update().clone();
-        let gone = servers.extract_if(.., |service, (port, _)| {
-            wanted.get(service).is_none_or(|check| check.port != *port)
-        });
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut servers)
+            .into_iter()
+            .partition(|(service, (port, _))| wanted.get(service).is_some_and(|check| check.port == *port));
+        servers = kept;
         // The port may go to another Service: the listener has to be gone by then.
-        for (_, (_, mut server)) in gone.collect::<Vec<_>>() {
+        for (_, mut server) in gone.into_values() {
             server.shutdown().await;
         }
         for (service, HealthCheck { port, .. }) in wanted {
