@@ -107,7 +107,8 @@ fn as_root(program: &str) -> Result<Command> {
 
 fn test(args: &[String]) -> Result<()> {
     let mut command = cargo();
-    command.args(["test", "--workspace"]).args(args);
+    // One run names all that fails.
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(args);
     if !is_root()? {
         // Test programs make namespaces and containers; cargo itself stays the caller's.
         let host = format!(

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::commands::diagnose::DiagnoseArgs;
+use crate::commands::path::PathArgs;
 use crate::commands::trace::TraceArgs;
 use crate::config::{ClusterConfig, DEFAULT_DATA_DIR, directory};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +31,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Tells what happened at the last change of a Service, from the write to the first packet
     Trace(TraceArgs),
+    /// Shows which packet rules a connection from a Pod to a Service takes
+    Path(PathArgs),
     /// Prints the node's address, where NodePorts answer
     Ip(ClusterConfig),
     /// Images of this node

@@ -59,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Demo(args) => demo::run(args),
         Command::Trace(args) => runtime()?.block_on(commands::trace::run(args)),
+        Command::Path(args) => runtime()?.block_on(commands::path::run(args)),
         Command::Status(config) => commands::status::run(&in_force(config)),
     };
     done.map(|()| ExitCode::SUCCESS)

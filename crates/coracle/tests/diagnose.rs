@@ -264,6 +264,46 @@ fn where_nothing_is_wrong_every_step_is_seen_and_every_way_answers() -> Result<(
     Ok(())
 }
 
+/// The rules as the kernel has them, and every Pod that chance may choose.
+#[test]
+fn the_path_of_a_connection_is_told_in_names() -> Result<()> {
+    let cluster = start()?;
+    verdict(&cluster, "svc/api", "Answers")?;
+    let path = |service: &str| -> Result<String> {
+        let mut command = cluster.coracle();
+        command.args(["path", "pod/client", service, "--kubeconfig"]);
+        command.arg(cluster.kubeconfig()).arg("--run-dir");
+        let output = command.arg(cluster.directory().join("run")).output()?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{error}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let told = path("svc/api:80")?;
+    assert!(told.contains("one of 3 endpoints at random"), "{told}");
+    let pods = cluster.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "app=api",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ])?;
+    for pod in pods.split_whitespace() {
+        let outcome = format!(":8080 (Pod default/{pod})\n");
+        assert!(
+            told.lines()
+                .any(|l| l.starts_with("Outcome: sent to") && format!("{l}\n").ends_with(&outcome)),
+            "{told}"
+        );
+    }
+    assert_eq!(pods.split_whitespace().count(), 3);
+    // Its selector finds nothing, so the kernel refuses.
+    assert!(path("svc/typo:80")?.ends_with("Outcome: refused at once\n"));
+    let error = path("svc/api:81").expect_err("no such port").to_string();
+    assert!(error.contains("the Service has no port 81; it has 80"), "{error}");
+    Ok(())
+}
+
 #[test]
 fn without_root_the_objects_are_judged_alone() -> Result<()> {
     let cluster = start()?;

@@ -142,6 +142,27 @@ pub fn connect(
     packet: &Packet,
     choose: &mut dyn FnMut(usize) -> usize,
 ) -> Outcome {
+    connect_reading(
+        config,
+        node_addresses,
+        states,
+        affinity,
+        packet,
+        choose,
+        &mut |_, _| (),
+    )
+}
+
+/// The same, and `read` is told of each element that the packet looks for, in order, and what it finds.
+pub fn connect_reading(
+    config: &Config,
+    node_addresses: &BTreeSet<IpAddr>,
+    states: &[&State],
+    affinity: &mut Affinity,
+    packet: &Packet,
+    choose: &mut dyn FnMut(usize) -> usize,
+    read: &mut dyn FnMut(Key, Option<Value>),
+) -> Outcome {
     let from_pod = config.pod_cidrs.iter().any(|cidr| cidr.contains(&packet.source));
     let from_node = node_addresses.contains(&packet.source);
     let mut path = Path {
@@ -149,6 +170,7 @@ pub fn connect(
         affinity,
         source: packet.source,
         choose,
+        read,
     };
     let destination = packet.destination;
     let mut frontend = Frontend {
@@ -220,6 +242,7 @@ struct Path<'a> {
     affinity: &'a mut Affinity,
     source: IpAddr,
     choose: &'a mut dyn FnMut(usize) -> usize,
+    read: &'a mut dyn FnMut(Key, Option<Value>),
 }
 
 impl Path<'_> {
@@ -229,7 +252,9 @@ impl Path<'_> {
             let skipped = (self.choose)(self.states.len());
             self.states = &self.states[skipped..];
         }
-        self.states.first()?.get(&key).copied()
+        let value = self.states.first()?.get(&key).copied();
+        (self.read)(key, value);
+        value
     }
 
     fn class(&mut self, key: Key) -> Option<Class> {
@@ -254,7 +279,13 @@ impl Path<'_> {
         }
         let source = self.source;
         let mut keys = self.states.iter().take(1).flat_map(|state| state.keys());
-        keys.any(|key| matches!(key, Key::Source(of, range) if *of == frontend && range.contains(&source)))
+        let range = keys
+            .find(|key| matches!(key, Key::Source(of, range) if *of == frontend && range.contains(&source)));
+        match range {
+            Some(range) => (self.read)(*range, Some(Value::Present)),
+            None => (self.read)(Key::Source(frontend, source.into()), None),
+        }
+        range.is_some()
     }
 
     fn slot(&mut self, pick: &Pick, first: u16) -> u16 {

@@ -13,6 +13,9 @@ pub mod status;
 pub mod timestamp;
 pub mod uid;
 
+/// The release of Kubernetes whose API this is, as servers and nodes report it.
+pub const KUBERNETES_VERSION: &str = "v1.36.2";
+
 pub use field::{FieldError, FieldPath};
 pub use fields::FieldSelector;
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};

@@ -13,9 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// The version that the node reports as its kubelet's.
-pub const KUBELET_VERSION: &str = "v1.36.2";
-
 /// Settings of a node.
 #[derive(Clone)]
 pub struct NodeConfig {

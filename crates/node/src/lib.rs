@@ -30,7 +30,7 @@ mod service_tracer;
 mod status_writer;
 mod volumes;
 
-pub use config::{KUBELET_VERSION, NodeConfig, NodeError, Parts};
+pub use config::{NodeConfig, NodeError, Parts};
 pub use data_plane::DataPlane;
 pub use node_status::pod_cidr;
 pub use service_tracer::ServiceTracer;

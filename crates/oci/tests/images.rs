@@ -55,6 +55,7 @@ fn a_loaded_image_runs_and_stays_while_it_does() {
         let mut spec = container(&node, "b", &image, &["cat /message; sleep 1000"]);
         spec.log_path = "b/0.log".into();
         node.start("p", spec).await;
+        node.restart().await;
         images.remove("demo/app:v1").unwrap();
         assert!(images.list().unwrap().is_empty());
         assert!(

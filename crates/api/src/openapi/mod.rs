@@ -11,6 +11,7 @@ mod tests;
 mod types;
 
 use crate::{resources, schema};
+use coracle_meta::KUBERNETES_VERSION;
 use operations::{Form, Path};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -54,9 +55,8 @@ pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
         names.extend(schema::lookup(&resource.gvk()).and_then(|ty| ty.name()));
     }
     let mut out = Vec::with_capacity(256 * 1024);
-    out.extend_from_slice(
-        br#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"v1.36.0"},"paths":{"#,
-    );
+    let info = json!({"title": "Kubernetes", "version": KUBERNETES_VERSION});
+    out.extend_from_slice(format!(r#"{{"openapi":"3.0.0","info":{info},"paths":{{"#).as_bytes());
     write_paths(&mut out, &paths, Form::V3);
     out.extend_from_slice(br#"},"components":{"schemas":{"#);
     write_types(&mut out, names, Form::V3);
@@ -98,7 +98,7 @@ pub fn v2_protobuf() -> Vec<u8> {
 fn v2_head() -> Value {
     json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.0"},
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
         "security": [{"BearerToken": []}],
         "securityDefinitions": security(),
     })

@@ -12,14 +12,11 @@ use crate::http::{no_such_resource, response};
 use crate::negotiation::{Encoding, accept};
 use crate::request::Body;
 use bytes::Bytes;
-use coracle_meta::Status;
+use coracle_meta::{KUBERNETES_VERSION, Status};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-
-/// The version of Kubernetes whose API is served.
-const GIT_VERSION: &str = concat!("v1.36.0+coracle-", env!("CARGO_PKG_VERSION"));
 
 /// Everything that does not change while the server runs.
 pub(crate) struct Documents {
@@ -58,7 +55,7 @@ fn version() -> Value {
         "emulationMinor": "36",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "35",
-        "gitVersion": GIT_VERSION,
+        "gitVersion": format!("{KUBERNETES_VERSION}+coracle-{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

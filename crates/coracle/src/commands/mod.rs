@@ -2,6 +2,7 @@
 
 pub mod diagnose;
 pub mod image;
+pub mod path;
 pub mod reference;
 pub mod status;
 pub mod trace;

@@ -1,6 +1,6 @@
 //! What the machine is and has. Upstream: `cadvisor` machine info, `nodestatus.MachineInfo`.
 
-use crate::config::KUBELET_VERSION;
+use coracle_meta::KUBERNETES_VERSION;
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ pub fn system_info() -> NodeSystemInfo {
         kernel_version: uname.release().to_string_lossy().into_owned(),
         // Deprecated since 1.33, and still a required field.
         kube_proxy_version: String::new(),
-        kubelet_version: KUBELET_VERSION.to_owned(),
+        kubelet_version: KUBERNETES_VERSION.to_owned(),
         operating_system: "linux".to_owned(),
         os_image: os_image.unwrap_or("Linux").trim_matches('"').to_owned(),
         system_uuid: if product_uuid.is_empty() {

@@ -21,6 +21,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod uses;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -34,6 +35,8 @@ use serde::{Deserialize, Serialize};
 
 use archive::{Found, Source};
 use index::{Index, Record};
+
+pub(crate) use uses::Uses;
 
 use crate::{Error, Result};
 
@@ -344,26 +347,6 @@ impl ImageStore {
         }
         drop(lock);
         Ok(())
-    }
-
-    /// Notes that a container uses layers, until [`release`](Self::release).
-    pub(crate) fn hold(&self, holder: &str, layers: &[PathBuf]) -> Result<()> {
-        let _lock = self.lock_shared()?;
-        if let Some(missing) = layers.iter().find(|layer| !layer.is_dir()) {
-            return Err(Error::ImageNotFound(format!("with layer {}", missing.display())));
-        }
-        let path = self.root.join("uses").join(holder);
-        let hold = || fs::write(&path, serde_json::to_vec(layers)?);
-        hold().map_err(Error::io("write", &path))
-    }
-
-    /// A container is gone.
-    pub(crate) fn release(&self, holder: &str) -> Result<()> {
-        let path = self.root.join("uses").join(holder);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-            _ => Ok(()),
-        }
     }
 }
 

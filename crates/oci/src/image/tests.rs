@@ -343,15 +343,20 @@ fn oci_layouts_load_from_archives_and_directories() {
 fn layers_that_containers_use_stay() {
     let (_directory, store, image) = load(&[vec![file("a", "A")]]);
     let image = image.unwrap();
-    store.hold("container", &image.layers).unwrap();
+    let uses = store.uses(Path::new("/runtime"));
+    uses.hold("container", &image.layers).unwrap();
+    store.uses(Path::new("/other")).retain(&BTreeSet::new()).unwrap();
     store.remove("test").unwrap();
     assert_eq!(layers_present(&store), 1);
-    store.release("container").unwrap();
-    store.release("container").unwrap();
+    uses.retain(&BTreeSet::from(["container".to_owned()])).unwrap();
+    store.collect_garbage().unwrap();
+    assert_eq!(layers_present(&store), 1);
+    uses.release("container").unwrap();
+    uses.release("container").unwrap();
     store.collect_garbage().unwrap();
     assert_eq!(layers_present(&store), 0);
     assert!(matches!(
-        store.hold("late", &image.layers),
+        uses.hold("late", &image.layers),
         Err(Error::ImageNotFound(_))
     ));
 }

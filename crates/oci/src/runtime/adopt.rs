@@ -1,5 +1,6 @@
 //! Adoption: what a former daemon has left, found on disk and in shims that are still there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,7 +40,22 @@ impl Runtime {
                 }
             }
         }
-        Ok(())
+        let runtime = self.clone();
+        blocking(move || runtime.refresh_uses()).await
+    }
+
+    /// Brings the notes about used layers in line with the containers there are.
+    fn refresh_uses(&self) -> Result<()> {
+        let containers = self.list().into_iter().flat_map(|pod| pod.containers);
+        let mut present = BTreeSet::new();
+        for container in containers {
+            let spec = container.spec;
+            if let Err(error) = self.inner.uses.hold(&spec.id, &spec.layers) {
+                tracing::warn!(container = spec.id, %error, "container has lost its image");
+            }
+            present.insert(spec.id.clone());
+        }
+        self.inner.uses.retain(&present)
     }
 
     async fn adopt(&self, directory: PathBuf, record: PodRecord) -> Result<()> {

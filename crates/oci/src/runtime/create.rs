@@ -48,11 +48,13 @@ impl Runtime {
     fn make_container(&self, pod: &Pod, record: &ContainerRecord) -> Result<()> {
         let spec = &record.spec;
         let directory = pod.directory.container(&spec.id);
-        self.inner.config.images.hold(&spec.id, &spec.layers)?;
         for part in ["upper", "work"] {
             let path = directory.0.join(part);
             fs::create_dir_all(&path).map_err(Error::io("make", path))?;
         }
+        // The record first: a daemon that finds one takes the layers into use again.
+        record::write(&directory.record(), record).map_err(Error::io("write", directory.record()))?;
+        self.inner.uses.hold(&spec.id, &spec.layers)?;
         own_root(&directory, spec)?;
         if !spec.termination_message_path.is_empty() {
             let path = directory.termination_log();
@@ -62,7 +64,6 @@ impl Runtime {
             };
             make().map_err(Error::io("make", &path))?;
         }
-        record::write(&directory.record(), record).map_err(Error::io("write", directory.record()))?;
         let devices = launch::allowed_devices(spec).map_err(Error::io("look up devices of", &spec.id))?;
         make_group(&pod.group.child(&spec.id), &spec.resources, Some(&devices))
     }

@@ -15,6 +15,7 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use session::{Attachment, ExecSession};
 pub use stream::Stream;
 
 use crate::blocking::blocking;
+use crate::image::Uses;
 use crate::record::{self, PodRecord};
 use crate::shim::protocol::{Answer, Call};
 use crate::spec::{ExecSpec, PodSpec};
@@ -78,6 +80,8 @@ struct Inner {
     server: Mutex<ShimServer>,
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
     subscribers: Arc<Subscribers>,
+    /// Keeps the layers of the containers in the image store.
+    uses: Uses,
     /// Held for reading by each removal that goes on in the background.
     discarding: Arc<tokio::sync::RwLock<()>>,
 }
@@ -90,8 +94,11 @@ impl Runtime {
     pub async fn open(mut config: RuntimeConfig) -> Result<Self> {
         config.root = std::path::absolute(&config.root).map_err(Error::io("resolve", &config.root))?;
         let pods = config.root.join("pods");
-        fs::create_dir_all(&pods).map_err(Error::io("make", &pods))?;
+        // Nobody but root: set-user-ID programs of containers are not for the users of the node.
+        let make = fs::DirBuilder::new().recursive(true).mode(0o700).create(&pods);
+        make.map_err(Error::io("make", &pods))?;
         let hierarchy = Hierarchy::detect().map_err(Error::io("find cgroups in", "/proc/self/mountinfo"))?;
+        let uses = config.images.uses(&config.root);
         let server = ShimServer::new(config.shim_command.clone(), config.root.join("shim.log"));
         let runtime = Self {
             inner: Arc::new(Inner {
@@ -100,6 +107,7 @@ impl Runtime {
                 server: Mutex::new(server),
                 pods: Mutex::default(),
                 subscribers: Arc::default(),
+                uses,
                 discarding: Arc::default(),
             }),
         };
@@ -250,7 +258,7 @@ impl Runtime {
         let group = pod.group.child(id);
         group.delete().map_err(Error::io("remove cgroup", group.path()))?;
         self.discard(&pod.directory.container(id).0)?;
-        self.inner.config.images.release(id)
+        self.inner.uses.release(id)
     }
 
     /// Kills what still runs in a pod, removes its containers, its cgroup and its shim. Logs and network stay with
@@ -280,7 +288,7 @@ impl Runtime {
         pod.group.remove_empty_parents(&self.inner.config.cgroup_root);
         self.discard(&pod.directory.0)?;
         for container in pod.snapshot().containers {
-            self.inner.config.images.release(&container.spec.id)?;
+            self.inner.uses.release(&container.spec.id)?;
             pod.forget(&container.spec.id);
         }
         Ok(())

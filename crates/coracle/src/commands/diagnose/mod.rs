@@ -6,7 +6,7 @@
 
 mod connections;
 mod dns;
-mod node;
+pub mod node;
 mod objects;
 mod reference;
 mod rules;

@@ -1,0 +1,264 @@
+//! The way of a packet through the tables, in words.
+
+use super::PodNames;
+use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, connect_reading, trace};
+use coracle_dataplane::{Balancing, Class, Config, Key, Pick, Source, State, Value};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// What addresses are called.
+pub struct Names {
+    /// The Pod that connects.
+    pub client: String,
+    /// The Service that it connects to.
+    pub service: String,
+    /// The port, as it was asked for.
+    pub port: String,
+    /// The node whose rules they are.
+    pub node: String,
+    /// Pods by their addresses.
+    pub pods: PodNames,
+}
+
+/// The way of a packet. Its text form is what people read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    client: String,
+    source: IpAddr,
+    service: String,
+    port: String,
+    destination: SocketAddr,
+    protocol: String,
+    node: String,
+    /// The elements that the packet looks for, in order.
+    steps: Vec<Step>,
+    /// Everything that may happen to it.
+    outcomes: Vec<String>,
+}
+
+/// One element.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Step {
+    /// The map or set of the kernel's table.
+    map: &'static str,
+    /// What is looked for and found.
+    text: String,
+}
+
+/// Tells it. What chance decides is told for the first choice; `outcomes` has all.
+pub fn narrate(
+    config: &Config,
+    node_addresses: &BTreeSet<IpAddr>,
+    state: &State,
+    packet: &Packet,
+    names: &Names,
+) -> Told {
+    let mut steps = Vec::new();
+    connect_reading(
+        config,
+        node_addresses,
+        &[state],
+        &mut Affinity::new(),
+        packet,
+        &mut |_| 0,
+        &mut |key, value| steps.push(step(key, value, names)),
+    );
+    let outcomes = trace(config, node_addresses, &[state], &Affinity::new(), packet);
+    Told {
+        client: names.client.clone(),
+        source: packet.source,
+        service: names.service.clone(),
+        port: names.port.clone(),
+        destination: packet.destination,
+        protocol: packet.protocol.to_string(),
+        node: names.node.clone(),
+        steps,
+        outcomes: outcomes.iter().map(|outcome| describe(outcome, names)).collect(),
+    }
+}
+
+fn step(key: Key, value: Option<Value>, names: &Names) -> Step {
+    let (map, looked_for) = match key {
+        Key::Service(frontend) => ("frontends", format!("{frontend}")),
+        Key::Inside(frontend) => ("inside", format!("{frontend}, for clients inside the cluster")),
+        Key::Slot(frontend, slot) => ("slots", format!("{frontend}, slot {slot}")),
+        Key::SlotId(frontend, slot) => ("slot-ids", format!("{frontend}, slot {slot}")),
+        Key::Endpoint(frontend, id) => ("endpoints", format!("{frontend}, endpoint {id:08x}")),
+        Key::Hairpin(address) => ("hairpins", format!("{address} to itself")),
+        Key::Source(_, range) => ("sources", format!("client in {range}")),
+        Key::ClusterIp(address) => ("cluster-ips", address.to_string()),
+    };
+    let found = match value {
+        None => "is not there".to_owned(),
+        Some(Value::Class(class)) => format!("→ chain {class}: {}", rule(&class)),
+        Some(Value::Target(target)) => format!("→ {}", target_name(target, names)),
+        Some(Value::Id(id)) => format!("→ endpoint {id:08x}"),
+        Some(Value::Present) => "is there".to_owned(),
+    };
+    Step {
+        map,
+        text: format!("{looked_for} {found}"),
+    }
+}
+
+/// What a chain does.
+fn rule(class: &Class) -> String {
+    let pick = match class {
+        Class::Reject => return "refused at once".to_owned(),
+        Class::Drop => return "dropped".to_owned(),
+        Class::Pick(pick) => pick,
+    };
+    let Pick {
+        source,
+        count,
+        sticky,
+        balancing,
+        ..
+    } = pick;
+    let how = match balancing {
+        Balancing::Random => "at random",
+        Balancing::RoundRobin(_) => "in turn",
+        Balancing::SourceHash => "by the client's address",
+        Balancing::DestinationHash => "by the address connected to",
+    };
+    let source = match source {
+        Source::RewriteOutside => "a Pod's address is kept",
+        Source::Rewrite => "the client's address is rewritten",
+        Source::Keep => "the client's address is kept, endpoints on this node only",
+    };
+    let sticky = match sticky {
+        Some(seconds) => format!("; a client stays with its endpoint for {seconds} s"),
+        None => String::new(),
+    };
+    let endpoints = if *count == 1 {
+        "the endpoint".to_owned()
+    } else {
+        format!("one of {count} endpoints {how}")
+    };
+    format!("{endpoints}; {source}{sticky}")
+}
+
+fn describe(outcome: &Outcome, names: &Names) -> String {
+    match outcome {
+        Outcome::Sent { to, source_rewritten } => {
+            let source = if *source_rewritten {
+                ", which sees an address of the node"
+            } else {
+                ""
+            };
+            format!("sent to {}{source}", target_name(*to, names))
+        }
+        Outcome::Refused => "refused at once".to_owned(),
+        Outcome::Dropped => "dropped".to_owned(),
+        Outcome::Untouched => "left alone: no rule is for it".to_owned(),
+        Outcome::Lost => "lost: an element that should be there is missing".to_owned(),
+    }
+}
+
+fn target_name(target: SocketAddr, names: &Names) -> String {
+    match names.pods.get(&target.ip()) {
+        Some(pod) => format!("{target} (Pod {pod})"),
+        None => target.to_string(),
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Pod {} ({}) to Service {} port {} ({}/{}), on node {}",
+            self.client, self.source, self.service, self.port, self.destination, self.protocol, self.node
+        )?;
+        for step in &self.steps {
+            writeln!(f, "  {:11}  {}", step.map, step.text)?;
+        }
+        for outcome in &self.outcomes {
+            writeln!(f, "Outcome: {outcome}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_dataplane::{Frontend, Protocol};
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn told(state: &State, client: &str) -> String {
+        let packet = Packet {
+            source: address(client),
+            destination: "10.96.0.7:80".parse().expect("an address"),
+            protocol: Protocol::Tcp,
+        };
+        let config = Config {
+            pod_cidrs: vec![address(client).into()],
+            service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
+            ..Config::default()
+        };
+        let pods = [("10.244.0.5", "shop/web-a"), ("10.244.0.6", "shop/web-b")];
+        let names = Names {
+            client: "shop/client".into(),
+            service: "shop/web".into(),
+            port: "http".into(),
+            node: "node-1".into(),
+            pods: pods.map(|(ip, name)| (address(ip), name.to_owned())).into(),
+        };
+        narrate(&config, &BTreeSet::new(), state, &packet, &names).to_string()
+    }
+
+    fn state(class: &str) -> State {
+        let frontend = Frontend {
+            address: address("10.96.0.7"),
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        let target = |text: &str| Value::Target(text.parse().expect("an address"));
+        [
+            (
+                Key::Service(frontend),
+                Value::Class(class.parse().expect("a class")),
+            ),
+            (Key::Slot(frontend, 0), target("10.244.0.5:8080")),
+            (Key::Slot(frontend, 1), target("10.244.0.6:8080")),
+            (Key::Hairpin(address("10.244.0.5")), Value::Present),
+        ]
+        .into()
+    }
+
+    #[test]
+    fn each_element_and_every_outcome_is_told() {
+        assert_eq!(
+            told(&state("cluster-ip-2"), "10.244.0.9"),
+            "Pod shop/client (10.244.0.9) to Service shop/web port http (10.96.0.7:80/TCP), on node node-1
+  frontends    10.96.0.7:80/TCP → chain cluster-ip-2: one of 2 endpoints at random; a Pod's address is kept
+  slots        10.96.0.7:80/TCP, slot 0 → 10.244.0.5:8080 (Pod shop/web-a)
+Outcome: sent to 10.244.0.5:8080 (Pod shop/web-a)
+Outcome: sent to 10.244.0.6:8080 (Pod shop/web-b)
+"
+        );
+        let hairpin = told(&state("cluster-ip-1"), "10.244.0.5");
+        assert!(
+            hairpin.contains("  hairpins     10.244.0.5 to itself is there\n"),
+            "{hairpin}"
+        );
+        assert!(hairpin.contains("which sees an address of the node"), "{hairpin}");
+    }
+
+    #[test]
+    fn refusal_and_absence_are_told() {
+        let refused = told(&state("refuse"), "10.244.0.9");
+        assert!(
+            refused.contains("→ chain refuse: refused at once\nOutcome: refused at once\n"),
+            "{refused}"
+        );
+        let nothing = told(&State::new(), "10.244.0.9");
+        assert!(nothing.contains("10.96.0.7:80/TCP is not there\n"), "{nothing}");
+        assert!(nothing.ends_with("Outcome: dropped\n"), "{nothing}");
+    }
+}
