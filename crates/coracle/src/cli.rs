@@ -37,12 +37,6 @@ pub enum Command {
     Ip(ClusterConfig),
     /// Images of this node
     Image(ImageArgs),
-    /// Writes the demo's images to an archive
-    #[command(hide = true)]
-    DemoImages {
-        /// The archive to write
-        archive: PathBuf,
-    },
     /// Prints the reference of all flags as Markdown
     #[command(hide = true)]
     Reference,
@@ -96,6 +90,11 @@ pub enum ImageCommand {
     Load {
         /// Archive or directory
         file: PathBuf,
+        #[command(flatten)]
+        store: ImageStoreArgs,
+    },
+    /// Makes and loads the images that the demo's manifests run
+    Demo {
         #[command(flatten)]
         store: ImageStoreArgs,
     },

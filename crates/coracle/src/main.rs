@@ -47,7 +47,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print!("{}", commands::reference::markdown());
             Ok(())
         }
-        Command::DemoImages { archive } => demo::image::write_archive(&archive),
         Command::Ip(config) => {
             println!("{}", cluster::preflight::node_ip(&in_force(config))?);
             Ok(())

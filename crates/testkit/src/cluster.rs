@@ -212,9 +212,7 @@ impl Cluster {
 
     /// Loads the demo's images, so that Pods have something to run.
     pub fn load_demo_images(&self) -> Result<()> {
-        let archive = self.directory.path().join("demo.tar");
-        succeed(self.coracle().args(["demo-images"]).arg(&archive))?;
-        self.load_image(&archive)
+        succeed(&mut self.image_command("demo")).map(drop)
     }
 
     /// Loads the busybox image.

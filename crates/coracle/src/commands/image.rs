@@ -3,6 +3,7 @@
 
 use crate::cli::{ImageArgs, ImageCommand};
 use crate::cluster::progress::line;
+use crate::demo;
 use anyhow::{Context, Result, anyhow, bail};
 use coracle_oci::{Credentials, Image, ImageStore, PullConfig};
 use std::path::Path;
@@ -25,6 +26,12 @@ pub async fn run(args: ImageArgs) -> Result<()> {
             references
                 .iter()
                 .for_each(|reference| line(&format!("loaded {reference}")));
+        }
+        ImageCommand::Demo { store } => {
+            demo::image::load(&store.data_dir).await?;
+            for reference in [demo::image::DB, demo::image::API] {
+                line(&format!("loaded {reference}"));
+            }
         }
         ImageCommand::Pull {
             reference,

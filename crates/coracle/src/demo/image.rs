@@ -1,5 +1,6 @@
 //! The demo's images, made offline: an OCI layout around this very binary and the shared libraries it runs with.
 
+use crate::commands::image::store_in;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,8 +20,22 @@ const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 #[cfg(target_arch = "aarch64")]
 const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
 
+/// Puts both images into the store of the cluster in this directory.
+pub async fn load(data_dir: &Path) -> Result<()> {
+    let store = store_in(data_dir)?;
+    let archive = data_dir.join("demo-images.tar");
+    tokio::task::spawn_blocking(move || {
+        write_archive(&archive)?;
+        store
+            .load_archive(&archive)
+            .context("cannot load the demo's images")?;
+        std::fs::remove_file(&archive).context("cannot remove the demo's archive")
+    })
+    .await?
+}
+
 /// Writes one archive (a tar of an OCI image layout) that holds both images. They share their only layer.
-pub fn write_archive(archive: &Path) -> Result<()> {
+fn write_archive(archive: &Path) -> Result<()> {
     let layer = layer().context("cannot make the layer of the demo images")?;
     let mut blobs: Vec<(String, Vec<u8>)> = Vec::new();
     let layer_descriptor = descriptor("application/vnd.oci.image.layer.v1.tar", &layer);

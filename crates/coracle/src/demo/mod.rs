@@ -10,7 +10,6 @@ use crate::cluster::progress::{format_duration, line};
 use crate::cluster::stop::StopSignals;
 use crate::cluster::traces::Traces;
 use crate::cluster::{Cluster, teardown};
-use crate::commands::image::store_in;
 use crate::config::{ClusterConfig, DEFAULT_DATA_DIR};
 use anyhow::{Context, Result, anyhow, bail};
 use coracle_client::watch::WatchStream;
@@ -88,7 +87,7 @@ fn in_directory(mut config: ClusterConfig, directory: &Path) -> ClusterConfig {
 async fn show(cluster: &Cluster) -> Result<()> {
     let client = cluster.client();
     let begin = Instant::now();
-    load_images(cluster.config()).await?;
+    image::load(&cluster.config().data_dir).await?;
     line(&format!(
         "  images {} and {}, made from this binary ({})",
         image::DB,
@@ -138,19 +137,6 @@ async fn show(cluster: &Cluster) -> Result<()> {
         line(&format!("  {:>9}  {what}", format_duration(after)));
     }
     Ok(())
-}
-
-async fn load_images(config: &ClusterConfig) -> Result<()> {
-    let store = store_in(&config.data_dir)?;
-    let archive = config.data_dir.join("demo-images.tar");
-    tokio::task::spawn_blocking(move || {
-        image::write_archive(&archive)?;
-        store
-            .load_archive(&archive)
-            .context("cannot load the demo's images")?;
-        std::fs::remove_file(&archive).context("cannot remove the demo's archive")
-    })
-    .await?
 }
 
 async fn create(client: &Client, file: &str, manifest: &str) -> Result<()> {
