@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// When the oldest change that an object reflects happened. Upstream: `v1.EndpointsLastChangeTriggerTime`.
 pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// How much a pod can take in comparison with the others behind a Service that is balanced by load: 1 to 65535.
+const WEIGHT: &str = "coracle.dev/weight";
 /// Marks endpoints of a Service without an address of its own.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -75,13 +77,21 @@ fn endpoints_differ(old: &Pod, new: &Pod) -> bool {
             pod.metadata.labels.clone(),
             pod.metadata.deletion_timestamp.is_some(),
             (pod::is_ready(pod), pod::is_terminal(pod)),
-            addresses(pod),
+            (addresses(pod), weight(pod)),
             spec.and_then(|spec| spec.node_name.clone()),
             spec.and_then(|spec| spec.hostname.clone()),
             spec.and_then(|spec| spec.subdomain.clone()),
         )
     };
     facts(old) != facts(new)
+}
+
+/// The weight of a pod; 1 if it says nothing that is one.
+pub(crate) fn weight(pod: &Pod) -> u16 {
+    let annotations = pod.metadata.annotations.as_ref();
+    let text = annotations.and_then(|annotations| annotations.get(WEIGHT));
+    let weight = text.and_then(|text| text.parse().ok());
+    weight.filter(|weight| *weight != 0).unwrap_or(1)
 }
 
 /// The addresses of a pod in their usual form.

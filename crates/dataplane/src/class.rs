@@ -43,6 +43,38 @@ pub enum Balancing {
     SourceHash,
     /// By the address that the client connects to.
     DestinationHash,
+    /// By the connections that the endpoints have; of those that are equally good, one after the other. The number is
+    /// as in [`Balancing::RoundRobin`].
+    ByLoad(Load, u32),
+}
+
+/// What makes one endpoint better than another, as the schedulers of IPVS have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Load {
+    /// The fewest connections (`lc`).
+    LeastConnections,
+    /// The fewest connections, the new one included, for its weight (`sed`).
+    ShortestExpectedDelay,
+    /// None at all, or else the shortest expected delay (`nq`).
+    NeverQueue,
+}
+
+impl Load {
+    /// All of them.
+    pub const ALL: [Load; 3] = [
+        Load::LeastConnections,
+        Load::ShortestExpectedDelay,
+        Load::NeverQueue,
+    ];
+
+    /// As the annotation has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::LeastConnections => "least-connections",
+            Load::ShortestExpectedDelay => "shortest-expected-delay",
+            Load::NeverQueue => "never-queue",
+        }
+    }
 }
 
 impl fmt::Display for Balancing {
@@ -52,11 +84,26 @@ impl fmt::Display for Balancing {
             Balancing::RoundRobin(turn) => write!(f, "-round-robin-{turn:08x}"),
             Balancing::SourceHash => f.write_str(SOURCE_HASH),
             Balancing::DestinationHash => f.write_str(DESTINATION_HASH),
+            Balancing::ByLoad(load, turn) => write!(f, "-{}-{turn:08x}", load.name()),
         }
     }
 }
 
 impl Balancing {
+    /// The same with another number, if it has one.
+    pub(crate) fn with_turn(self, turn: u32) -> Self {
+        match self {
+            Balancing::RoundRobin(_) => Balancing::RoundRobin(turn),
+            Balancing::ByLoad(load, _) => Balancing::ByLoad(load, turn),
+            Balancing::Random | Balancing::SourceHash | Balancing::DestinationHash => self,
+        }
+    }
+
+    /// Whether it is of one frontend only, and so is its chain.
+    pub fn is_of_one_frontend(self) -> bool {
+        matches!(self, Balancing::RoundRobin(_) | Balancing::ByLoad(..))
+    }
+
     /// Takes its text off the end of a name.
     fn strip(name: &str) -> Result<(&str, Self), NotAClass> {
         if let Some(rest) = name.strip_suffix(SOURCE_HASH) {
@@ -65,13 +112,17 @@ impl Balancing {
         if let Some(rest) = name.strip_suffix(DESTINATION_HASH) {
             return Ok((rest, Balancing::DestinationHash));
         }
-        match name.split_once("-round-robin-") {
-            Some((rest, turn)) => {
+        let by_load = Load::ALL.map(|load| (load.name(), Balancing::ByLoad(load, 0)));
+        for (kind, balancing) in [("round-robin", Balancing::RoundRobin(0))]
+            .into_iter()
+            .chain(by_load)
+        {
+            if let Some((rest, turn)) = name.split_once(&format!("-{kind}-")) {
                 let turn = u32::from_str_radix(turn, 16).map_err(|_| NotAClass)?;
-                Ok((rest, Balancing::RoundRobin(turn)))
+                return Ok((rest, balancing.with_turn(turn)));
             }
-            None => Ok((name, Balancing::Random)),
         }
+        Ok((name, Balancing::Random))
     }
 }
 
@@ -174,6 +225,9 @@ mod tests {
                     Balancing::RoundRobin(0xbeef),
                     Balancing::SourceHash,
                     Balancing::DestinationHash,
+                    Balancing::ByLoad(Load::LeastConnections, 1),
+                    Balancing::ByLoad(Load::ShortestExpectedDelay, 2),
+                    Balancing::ByLoad(Load::NeverQueue, 3),
                 ] {
                     for restricted in [false, true] {
                         classes.push(Class::Pick(Pick {
@@ -198,6 +252,7 @@ mod tests {
             "cluster-ip-x",
             "cluster-ip-3-sticky-",
             "cluster-ip-3-round-robin-x",
+            "cluster-ip-3-never-queue",
             "cluster-ip-restricted",
         ] {
             assert_eq!(text.parse::<Class>(), Err(NotAClass), "{text}");

@@ -22,6 +22,8 @@ pub struct Endpoint {
     pub zone_hints: Vec<String>,
     /// Nodes that should use it; empty if there are no hints.
     pub node_hints: Vec<String>,
+    /// How much it can take in comparison with the others; 1 if nothing is said.
+    pub weight: u16,
 }
 
 /// Endpoints by the name and protocol of the Service port, ordered by address.
@@ -31,6 +33,8 @@ pub(crate) type EndpointsByPort = BTreeMap<(String, Protocol), Vec<Endpoint>>;
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Label that hands a Service over to another proxy.
 pub(crate) const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// Annotation of a slice: weights of its endpoints other than 1, as `10.244.0.5=3,10.244.0.6=2`.
+const WEIGHTS: &str = "coracle.dev/weights";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// The name of the Service that a slice belongs to, if it is for us.
@@ -56,6 +60,7 @@ pub(crate) fn collect<'a>(
         if slice.address_type != if ipv6 { "IPv6" } else { "IPv4" } {
             continue;
         }
+        let weights = weights(slice);
         for port in slice.ports.iter().flatten() {
             // A port without a number means all ports, which a Service port cannot.
             let (Some(name), Some(number), Some(protocol)) = (
@@ -89,6 +94,7 @@ pub(crate) fn collect<'a>(
                     ready: condition(conditions.map(|c| c.ready), true),
                     serving: condition(conditions.map(|c| c.serving), true),
                     terminating: condition(conditions.map(|c| c.terminating), false),
+                    weight: weights.get(&ip).copied().unwrap_or(1),
                     zone_hints: hints
                         .and_then(|hints| hints.for_zones.as_ref())
                         .map(|zones| zones.iter().map(|zone| zone.name.clone()).collect())
@@ -108,5 +114,19 @@ pub(crate) fn collect<'a>(
     by_port
         .into_iter()
         .map(|(port, endpoints)| (port, endpoints.into_values().collect()))
+        .collect()
+}
+
+/// The weights that a slice names; what cannot be read is left out.
+fn weights(slice: &EndpointSlice) -> BTreeMap<IpAddr, u16> {
+    let annotations = slice.metadata.annotations.as_ref();
+    let text = annotations.and_then(|annotations| annotations.get(WEIGHTS));
+    let pairs = text.iter().flat_map(|text| text.split(','));
+    pairs
+        .filter_map(|pair| {
+            let (ip, weight) = pair.split_once('=')?;
+            let weight = weight.trim().parse().ok().filter(|weight| *weight != 0)?;
+            Some((ip.trim().parse().ok()?, weight))
+        })
         .collect()
 }

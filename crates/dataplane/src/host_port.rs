@@ -90,6 +90,7 @@ pub(crate) fn needs(ports: &[HostPort]) -> Needs {
             cluster: vec![*target],
             local: vec![*target],
             sources: Vec::new(),
+            by_load: None,
             serving: BTreeSet::from([*target]),
         };
         needs.frontends.insert(*frontend, wanted);

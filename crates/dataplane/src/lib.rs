@@ -15,16 +15,18 @@ pub mod fake_kernel;
 mod fixtures;
 mod frontend;
 mod host_port;
+mod load;
 mod needs;
 mod service_port;
 mod slots;
 mod tables;
 mod topology;
 
-pub use class::{Balancing, Class, Pick, Source};
+pub use class::{Balancing, Class, Load, Pick, Source};
 pub use endpoint_slice::Endpoint;
 pub use frontend::{
     Commit, Entry, Frontend, Grace, Key, LOCAL_SLOTS, Operation, Protocol, State, Target, Value, endpoint_ids,
 };
+pub use load::Counted;
 pub use service_port::ServicePort;
 pub use tables::{Change, Config, Flows, HealthCheck, ServiceKey, Tables};

@@ -3,6 +3,7 @@
 use crate::class::{Balancing, Class, Pick, Source};
 use crate::endpoint_slice::{Endpoint, EndpointsByPort};
 use crate::frontend::{Frontend, Key, LOCAL_SLOTS, Protocol, Target};
+use crate::load::ByLoad;
 use crate::service_port::ServicePort;
 use crate::tables::Config;
 use crate::topology;
@@ -19,6 +20,8 @@ pub(crate) struct Wanted {
     pub local: Vec<Target>,
     /// Clients that are let through, if not all are.
     pub sources: Vec<IpNet>,
+    /// How the slots are filled, if not with all endpoints.
+    pub by_load: Option<ByLoad>,
     /// Endpoints that existing UDP flows may stay with, whatever the traffic policy.
     pub serving: BTreeSet<Target>,
 }
@@ -66,6 +69,16 @@ impl Needs {
             }
             _ => BTreeSet::new(),
         };
+        let by_load = match port.balancing {
+            Balancing::ByLoad(load, _) => {
+                let weights = used().filter(|endpoint| endpoint.weight != 1);
+                let weights = weights
+                    .map(|endpoint| (endpoint.target, endpoint.weight))
+                    .collect();
+                Some(ByLoad { load, weights })
+            }
+            _ => None,
+        };
         let frontend = |address, number| Frontend {
             address,
             protocol: port.protocol,
@@ -84,10 +97,7 @@ impl Needs {
                 source,
                 count: u16::try_from(list.len()).expect("lists are cut to the number of slots"),
                 sticky: port.sticky,
-                balancing: match port.balancing {
-                    Balancing::RoundRobin(_) => Balancing::RoundRobin(to.turn()),
-                    other => other,
-                },
+                balancing: port.balancing.with_turn(to.turn()),
                 restricted,
             })
         };
@@ -111,6 +121,7 @@ impl Needs {
                 cluster: list.clone(),
                 local: Vec::new(),
                 sources: Vec::new(),
+                by_load: by_load.clone(),
                 serving: serving.clone(),
             };
             self.frontends.insert(to, wanted);
@@ -130,6 +141,7 @@ impl Needs {
                 cluster: cluster.clone(),
                 local: if keep { local.clone() } else { Vec::new() },
                 sources: sources.to_vec(),
+                by_load: by_load.clone(),
                 serving: serving.clone(),
             }
         };

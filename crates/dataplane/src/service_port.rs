@@ -1,6 +1,6 @@
 //! One port of a Service, as far as packets are concerned. Upstream: pkg/proxy/serviceport.go.
 
-use crate::class::Balancing;
+use crate::class::{Balancing, Load};
 use crate::frontend::Protocol;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// How long a client stays with an endpoint where the Service does not say, in seconds.
 const DEFAULT_STICKY_SECONDS: u32 = 10_800;
 /// Annotation of a Service that chooses among endpoints otherwise than by chance: `random`, `round-robin`,
-/// `source-hash` or `destination-hash`.
+/// `source-hash`, `destination-hash`, `least-connections`, `shortest-expected-delay` or `never-queue`.
 const BALANCING: &str = "coracle.dev/balancing";
 
 /// One port of a Service in one address family.
@@ -169,7 +169,11 @@ fn source_ranges(spec: &ServiceSpec, ipv6: bool) -> Vec<IpNet> {
 fn balancing(service: &Service) -> Balancing {
     let annotations = service.metadata.annotations.as_ref();
     let text = annotations.and_then(|annotations| annotations.get(BALANCING));
-    match text.map(String::as_str) {
+    let text = text.map(String::as_str);
+    if let Some(load) = Load::ALL.into_iter().find(|load| text == Some(load.name())) {
+        return Balancing::ByLoad(load, 0);
+    }
+    match text {
         Some("round-robin") => Balancing::RoundRobin(0),
         Some("source-hash") => Balancing::SourceHash,
         Some("destination-hash") => Balancing::DestinationHash,

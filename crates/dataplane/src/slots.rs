@@ -5,7 +5,7 @@ use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Puts a list into the slots that begin at `first`. An endpoint that has a slot keeps it; the others take the place
-/// of those that went, then the slots behind.
+/// of those that went, then the slots behind. An endpoint has as many slots as it is in the list.
 pub(crate) fn change_slots(
     draft: &mut Draft,
     frontend: Frontend,
@@ -23,12 +23,22 @@ pub(crate) fn change_slots(
         })
         .collect();
     let slots = first..first + u16::try_from(list.len()).expect("lists are cut to the number of slots");
-    let mut waiting: BTreeSet<Target> = list.iter().copied().collect();
+    let mut waiting: BTreeMap<Target, usize> = BTreeMap::new();
+    for target in list {
+        *waiting.entry(*target).or_default() += 1;
+    }
+    let mut take = |target: &Target| match waiting.get_mut(target) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    };
     let kept: BTreeSet<u16> = slots
         .clone()
-        .filter(|slot| old.get(slot).is_some_and(|target| waiting.remove(target)))
+        .filter(|slot| old.get(slot).is_some_and(&mut take))
         .collect();
-    let mut waiting = waiting.into_iter();
+    let mut waiting = list.iter().copied().filter(|target| take(target));
     for slot in slots.clone() {
         let target = if kept.contains(&slot) {
             old.get(&slot).copied()

@@ -12,6 +12,7 @@ use crate::frontend::{
     Commit, Draft, Frontend, Grace, Key, LOCAL_SLOTS, Protocol, State, Target, Value, endpoint_ids,
 };
 use crate::host_port::{self, HostPort};
+use crate::load::{Counted, Loads};
 use crate::needs::Needs;
 use crate::service_port::ServicePort;
 use crate::slots::{change_ids, change_slots, change_sources};
@@ -125,6 +126,7 @@ pub struct Tables {
     /// How many Services use each address as an endpoint that is not ending.
     staying: BTreeMap<IpAddr, usize>,
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
+    loads: Loads,
     draft: Draft,
     changed: BTreeSet<Owner>,
     changed_roots: BTreeSet<Key>,
@@ -255,6 +257,7 @@ impl Tables {
         self.claims.clear();
         self.serving.clear();
         self.staying.clear();
+        self.loads.forget_users();
         self.change_all();
     }
 
@@ -343,7 +346,19 @@ impl Tables {
                 }
             }
         }
+        self.loads.drop_unused();
         change
+    }
+
+    /// The endpoints whose connections have to be counted, if they are others than at the last call.
+    pub fn counted(&mut self) -> Option<BTreeSet<Counted>> {
+        self.loads.take_changed()
+    }
+
+    /// Says how many connections an endpoint has, if it is one that is counted.
+    pub fn set_connections(&mut self, endpoint: Counted, connections: u32) {
+        let frontends = self.loads.set(endpoint, connections);
+        self.changed_roots.extend(frontends.into_iter().map(Key::Service));
     }
 
     /// Notes the moment, after a change was committed, if something is left that nothing refers to any more.
@@ -408,10 +423,20 @@ impl Tables {
         } else {
             BTreeMap::new()
         };
+        let by_load = wanted.and_then(|wanted| wanted.by_load.as_ref());
         for (first, list) in lists {
             let list = list.map_or(&[][..], Vec::as_slice);
-            change_slots(draft, frontend, first, list, &ids, commit);
+            match by_load {
+                Some(by) => {
+                    let slots = self.loads.slots(frontend, by, list);
+                    change_slots(draft, frontend, first, &slots, &ids, commit);
+                }
+                None => change_slots(draft, frontend, first, list, &ids, commit),
+            }
         }
+        let counted = by_load.map(|_| lists.iter().filter_map(|(_, list)| *list).flatten().copied());
+        self.loads
+            .set_used(frontend, counted.into_iter().flatten().collect());
         change_ids(draft, frontend, &ids, commit);
         let sources = wanted.map_or(&[][..], |wanted| wanted.sources.as_slice());
         change_sources(draft, frontend, sources, commit);

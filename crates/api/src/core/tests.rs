@@ -212,6 +212,24 @@ fn what_services_are_warned_of() {
             "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
         ]
     );
+    let balanced = |how: &str| {
+        let mut service = named(
+            kind,
+            "s",
+            json!({"spec": {"type": "ClusterIP", "sessionAffinity": "None"}}),
+        );
+        service["metadata"]["annotations"] = json!({"coracle.dev/balancing": how});
+        kind.warnings(&service, None)
+    };
+    assert_eq!(balanced("never-queue"), Vec::<String>::new());
+    assert_eq!(
+        balanced("fastest"),
+        [
+            "metadata.annotations[coracle.dev/balancing]: \"fastest\" is not known, endpoints are chosen at random; \
+             known are random, round-robin, source-hash, destination-hash, least-connections, shortest-expected-delay, \
+             never-queue"
+        ]
+    );
 }
 
 #[test]

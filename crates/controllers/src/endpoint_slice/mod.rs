@@ -12,7 +12,7 @@ use endpoint::Ports;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use pack::Slices;
+use pack::{Slices, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -88,7 +88,8 @@ fn plan(key: &Key, cache: &Cache, _now: Timestamp) -> Plan {
         existing.retain(|slice| slice.address_type == *address_type);
         let desired = desired(&observed, cache, address_type);
         let changed_since = trigger_time(&observed, &desired, &existing);
-        let mut slices = pack::pack(observed.service, address_type, desired, &existing);
+        let weights = weights(&observed);
+        let mut slices = pack::pack(observed.service, address_type, desired, &weights, &existing);
         slices.set_trigger_time(changed_since);
         note(&mut plan, address_type, &slices);
         // A Service that goes takes its slices along; new ones would only be in the garbage collector's way.
@@ -145,6 +146,19 @@ fn desired(observed: &Observed<'_>, cache: &Cache, address_type: &str) -> BTreeM
         }
     }
     desired
+}
+
+/// The weights of the addresses that have one.
+fn weights(observed: &Observed<'_>) -> Weights {
+    let weighted = observed.pods.iter().filter_map(|pod| {
+        let weight = service_pods::weight(pod);
+        (weight != 1).then(|| {
+            service_pods::addresses(pod)
+                .into_iter()
+                .map(move |ip| (ip.to_string(), weight))
+        })
+    });
+    weighted.flatten().collect()
 }
 
 /// When the oldest change happened that is not in the slices yet. Absent if only something went away.

@@ -14,6 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const MOST_ENDPOINTS: usize = 100;
+/// The weights of endpoints for balancing by load, for the data plane: `10.244.0.5=3,10.244.0.6=2`. Absent if all are 1.
+const WEIGHTS: &str = "coracle.dev/weights";
+
+/// Weights other than 1, by address.
+pub(super) type Weights = BTreeMap<String, u16>;
 
 /// What is to be done with the slices of one address type.
 #[derive(Default)]
@@ -45,6 +50,7 @@ pub(super) fn pack<'a>(
     service: &Service,
     address_type: &str,
     desired: BTreeMap<Ports, Vec<Endpoint>>,
+    weights: &Weights,
     existing: &[&'a Arc<EndpointSlice>],
 ) -> Slices<'a> {
     let mut slices = Slices::default();
@@ -56,18 +62,37 @@ pub(super) fn pack<'a>(
     for (ports, endpoints) in desired {
         let existing = by_ports.remove(&ports).unwrap_or_default();
         let fresh = || new_slice(service, address_type, &ports);
-        pack_ports(service, endpoints, &existing, fresh, &mut slices);
+        pack_ports(service, endpoints, weights, &existing, fresh, &mut slices);
     }
     slices.delete.extend(by_ports.into_values().flatten());
     keep_placeholder(service, address_type, existing, &mut slices);
     reuse(&mut slices);
+    for slice in slices.create.iter_mut().chain(&mut slices.update) {
+        let text = weights_of(slice.endpoints.iter().flatten(), weights);
+        let annotations = slice.metadata.annotations.get_or_insert_default();
+        match text {
+            Some(text) => annotations.insert(WEIGHTS.to_owned(), text),
+            None => annotations.remove(WEIGHTS),
+        };
+    }
     slices
+}
+
+/// The annotation of a slice with these endpoints.
+fn weights_of<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, weights: &Weights) -> Option<String> {
+    let pairs = endpoints.filter_map(|endpoint| {
+        let ip = endpoint.addresses.first()?;
+        Some(format!("{ip}={}", weights.get(ip)?))
+    });
+    let pairs: Vec<String> = pairs.collect();
+    (!pairs.is_empty()).then(|| pairs.join(","))
 }
 
 /// The same for one set of ports.
 fn pack_ports<'a>(
     service: &Service,
     mut wanted: Vec<Endpoint>,
+    weights: &Weights,
     existing: &[&'a Arc<EndpointSlice>],
     fresh: impl Fn() -> EndpointSlice,
     slices: &mut Slices<'a>,
@@ -88,6 +113,9 @@ fn pack_ports<'a>(
             }
         }
         changed |= kept.len() != before.len();
+        let annotations = slice.metadata.annotations.as_ref();
+        let old_weights = annotations.and_then(|annotations| annotations.get(WEIGHTS));
+        changed |= old_weights != weights_of(kept.iter(), weights).as_ref();
         if changed && kept.is_empty() {
             slices.delete.push(slice);
         } else if changed || labels_differ(slice, service) {

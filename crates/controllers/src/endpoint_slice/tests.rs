@@ -92,6 +92,37 @@ fn pods_that_number_a_named_port_differently_are_in_different_slices() {
 }
 
 #[test]
+fn weights_of_pods_are_written_where_the_data_plane_sees_them() {
+    let key = Key::new("shop", "db");
+    let mut world = world(2);
+    let weights = |world: &World| {
+        let slice = world.cache.list::<EndpointSlice>().next()?;
+        slice
+            .metadata
+            .annotations
+            .as_ref()?
+            .get("coracle.dev/weights")
+            .cloned()
+    };
+    world.settle(&spec(), &key);
+    assert_eq!(weights(&world), None);
+    let mut heavy = pod(1);
+    heavy["metadata"]["annotations"] = json!({"coracle.dev/weight": "3"});
+    world.put(heavy.clone());
+    world.settle(&spec(), &key);
+    assert_eq!(weights(&world).as_deref(), Some("10.244.0.1=3"));
+    assert_eq!(plan(&key, &world.cache, world.now).actions().count(), 0);
+    // Another pod keeps it; a weight that is none is 1.
+    world.put(pod(2));
+    world.settle(&spec(), &key);
+    assert_eq!(weights(&world).as_deref(), Some("10.244.0.1=3"));
+    heavy["metadata"]["annotations"] = json!({"coracle.dev/weight": "heavy"});
+    world.put(heavy);
+    world.settle(&spec(), &key);
+    assert_eq!(weights(&world), None);
+}
+
+#[test]
 fn only_what_matters_dirties_a_service() {
     let world = world(1);
     let keys = |change: &dyn Fn(&mut Value)| {
@@ -102,6 +133,10 @@ fn only_what_matters_dirties_a_service() {
         service_pods::keys(Some(&before), Some(&after), &world.cache).len()
     };
     assert_eq!(keys(&|pod| pod["metadata"]["annotations"] = json!({"a": "b"})), 0);
+    assert_eq!(
+        keys(&|pod| pod["metadata"]["annotations"] = json!({"coracle.dev/weight": "2"})),
+        1
+    );
     assert_eq!(
         keys(&|pod| pod["status"]["conditions"][0]["status"] = json!("False")),
         1

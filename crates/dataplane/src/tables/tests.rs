@@ -3,6 +3,7 @@
 use super::*;
 use crate::fake_kernel::{Affinity, FakeKernel, Outcome, Packet, connect, trace};
 use crate::fixtures::{NODE, config, ip, node_addresses, service, slice};
+use crate::frontend::Operation;
 use proptest::prelude::*;
 
 const PORT: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;
@@ -384,6 +385,13 @@ fn an_annotation_chooses_how_endpoints_are_chosen() {
         ("round-robin", false, "cluster-ip-2-round-robin-"),
         ("source-hash", true, "cluster-ip-2-source-hash"),
         ("destination-hash", true, "cluster-ip-2-destination-hash"),
+        ("least-connections", false, "cluster-ip-2-least-connections-"),
+        ("never-queue", false, "cluster-ip-2-never-queue-"),
+        (
+            "shortest-expected-delay",
+            false,
+            "cluster-ip-2-shortest-expected-delay-",
+        ),
         ("random", true, "cluster-ip-2"),
         ("fastest", true, "cluster-ip-2"),
     ] {
@@ -405,6 +413,83 @@ fn an_annotation_chooses_how_endpoints_are_chosen() {
         assert!(classes.iter().all(|name| name.starts_with(class)), "{classes:?}");
         // A turn is of one frontend; else two Services that are asked in turn would each get half of their endpoints.
         assert_eq!(classes[0] == classes[1], same, "{classes:?}");
+    }
+}
+
+/// A Service whose endpoints are chosen otherwise than by chance.
+fn balanced(name: &str, spec: &str, balancing: &str) -> Service {
+    let mut service = service(name, spec, "{}");
+    let annotation = ("coracle.dev/balancing".to_owned(), balancing.to_owned());
+    service.metadata.annotations = Some([annotation].into());
+    service
+}
+
+#[test]
+fn new_connections_go_to_the_endpoints_with_the_least_load() {
+    let spec = r#"{"clusterIP":"10.96.0.80","sessionAffinity":"ClientIP","ports":[{"port":80}]}"#;
+    let endpoints = ["10.244.0.5", "10.244.0.6", "10.244.0.7"];
+    let [a, b, c] = ["10.244.0.5:8080", "10.244.0.6:8080", "10.244.0.7:8080"];
+    let mut slice = slice("w", "web", PORT, &endpoints);
+    let weights = (
+        "coracle.dev/weights".to_owned(),
+        "10.244.0.7=3, 10.244.0.6=x".to_owned(),
+    );
+    slice.metadata.annotations = Some([weights].into());
+    for (balancing, steps) in [
+        (
+            "least-connections",
+            [
+                (a, 0, &[a, b, c][..]),
+                (a, 1, &[b, c]),
+                (c, 1, &[b]),
+                (b, 2, &[a, c]),
+                (a, 0, &[a]),
+            ],
+        ),
+        (
+            "shortest-expected-delay",
+            [
+                (a, 0, &[c]),
+                (c, 1, &[c]),
+                (c, 2, &[a, b, c]),
+                (c, 3, &[a, b]),
+                (a, 1, &[b]),
+            ],
+        ),
+        (
+            "never-queue",
+            [
+                (a, 0, &[a, b, c]),
+                (a, 1, &[b, c]),
+                (c, 1, &[b]),
+                (b, 1, &[c]),
+                (b, 0, &[b]),
+            ],
+        ),
+    ] {
+        let mut world = world(&[balanced("web", spec, balancing)], std::slice::from_ref(&slice));
+        assert_eq!(world.tables.counted().map(|counted| counted.len()), Some(3));
+        for (endpoint, connections, expected) in steps {
+            let endpoint = endpoint.parse().expect("address and port");
+            world
+                .tables
+                .set_connections((Protocol::Tcp, endpoint), connections);
+            let change = world.change();
+            let replaced = |operation: &Operation| matches!(operation, Operation::Replace { .. });
+            assert!(
+                change.commit.operations.iter().all(replaced),
+                "slots change in place"
+            );
+            let to = world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp);
+            assert_eq!(
+                to,
+                sent(expected, false),
+                "{balancing}: {endpoint} has {connections}"
+            );
+        }
+        world.tables.remove_service(&ServiceKey::new("ns", "web"));
+        world.change();
+        assert_eq!(world.tables.counted(), Some(BTreeSet::new()));
     }
 }
 
@@ -786,6 +871,12 @@ enum Event {
         endpoints: u8,
         ending: u8,
     },
+    /// Connections that an endpoint has.
+    Load {
+        service: u8,
+        endpoint: u8,
+        connections: u32,
+    },
     BeginGrace,
     EndGrace,
     Restart,
@@ -793,10 +884,12 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        2 => (0..3u8, 0..7u8, any::<bool>()).prop_map(|(name, kind, sticky)| Event::Service { name, kind, sticky }),
+        2 => (0..3u8, 0..9u8, any::<bool>()).prop_map(|(name, kind, sticky)| Event::Service { name, kind, sticky }),
         1 => (0..3u8).prop_map(Event::NoService),
         6 => (0..3u8, any::<bool>(), any::<u8>(), any::<u8>())
             .prop_map(|(service, half, endpoints, ending)| Event::Slice { service, half, endpoints, ending }),
+        4 => (0..3u8, 0..8u8, 0..3u32)
+            .prop_map(|(service, endpoint, connections)| Event::Load { service, endpoint, connections }),
         2 => Just(Event::BeginGrace),
         2 => Just(Event::EndGrace),
         1 => Just(Event::Restart),
@@ -813,9 +906,21 @@ fn random_service(name: u8, kind: u8, sticky: bool) -> Service {
         5 => r#""type":"LoadBalancer","loadBalancerSourceRanges":["203.0.113.0/24"]"#,
         _ => r#""type":"LoadBalancer","loadBalancerSourceRanges":["203.0.112.0/22","192.0.2.0/24"]"#,
     };
-    let status = if kind > 4 { LOAD_BALANCER } else { "{}" };
+    let (policy, balancing) = match kind {
+        7 => (r#""type":"ClusterIP""#, "least-connections"),
+        8 => (
+            r#""type":"NodePort","externalTrafficPolicy":"Local""#,
+            "never-queue",
+        ),
+        _ => (policy, "random"),
+    };
+    let status = if kind == 5 || kind == 6 {
+        LOAD_BALANCER
+    } else {
+        "{}"
+    };
     let affinity = if sticky { "ClientIP" } else { "None" };
-    let node_port = if kind == 2 || kind == 3 {
+    let node_port = if matches!(kind, 2 | 3 | 8) {
         format!(r#","nodePort":3000{name}"#)
     } else {
         String::new()
@@ -823,7 +928,9 @@ fn random_service(name: u8, kind: u8, sticky: bool) -> Service {
     let spec = format!(
         r#"{{{policy},"clusterIP":"10.96.0.8{name}","sessionAffinity":"{affinity}","ports":[{{"port":80{node_port}}}]}}"#
     );
-    service(&format!("s{name}"), &spec, status)
+    let mut service = balanced(&format!("s{name}"), &spec, balancing);
+    service.status = serde_json::from_str(status).expect("a status");
+    service
 }
 
 fn random_slice(service: u8, half: bool, endpoints: u8, ending: u8) -> EndpointSlice {
@@ -872,6 +979,7 @@ proptest! {
     fn any_history_is_safe_and_ends_as_from_scratch(events in prop::collection::vec(event(), 1..24)) {
         let mut world = World::new(config());
         let mut scratch = Tables::new(config());
+        let mut loads = BTreeMap::new();
         for event in &events {
             match *event {
                 Event::Service { name, kind, sticky } => {
@@ -889,6 +997,11 @@ proptest! {
                     world.tables.set_slice(slice.clone());
                     scratch.set_slice(slice);
                 }
+                Event::Load { service, endpoint, connections } => {
+                    let target = Target::new([10, 244, service, endpoint].into(), 8080);
+                    world.tables.set_connections((Protocol::Tcp, target), connections);
+                    loads.insert(target, connections);
+                }
                 Event::BeginGrace => world.begin_grace(),
                 Event::EndGrace => {
                     world.end_grace();
@@ -904,6 +1017,13 @@ proptest! {
             world.change();
             check_packets_on_their_way(&world)?;
         }
+        scratch.change();
+        // Whoever counts tells everything again when endpoints come.
+        for (target, connections) in loads {
+            world.tables.set_connections((Protocol::Tcp, target), connections);
+            scratch.set_connections((Protocol::Tcp, target), connections);
+        }
+        world.change();
         world.end_grace();
         world.sweep();
         check_packets_on_their_way(&world)?;

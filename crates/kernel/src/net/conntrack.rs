@@ -1,7 +1,11 @@
-//! Connection tracking entries: list them and delete single ones.
+//! Connection tracking entries: list them, delete single ones, hear of them.
 //!
 //! A UDP flow keeps its entry as long as packets come, and with it the endpoint that its first packet was sent to;
 //! when that endpoint is gone the entry has to go too. Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+
+mod events;
+
+pub use events::{Event, Events};
 
 use super::Result;
 use super::netlink::{ACK, Attributes, DUMP, Messages, Protocol, REQUEST, Socket};
@@ -16,6 +20,7 @@ const DELETE: u16 = 1 << 8 | 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const PROTOCOL_INFO: u16 = 4;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const TIMESTAMP: u16 = 20;
@@ -30,6 +35,9 @@ const PROTOCOL_NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 const START: u16 = 1;
+const TCP_INFO: u16 = 1;
+const SCTP_INFO: u16 = 3;
+const STATE: u16 = 1;
 
 /// Status bit: the destination was rewritten (IPS_DST_NAT).
 const DESTINATION_REWRITTEN: u32 = 1 << 5;
@@ -44,7 +52,7 @@ pub fn record_times() -> Result<()> {
 }
 
 /// One direction of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     /// IP protocol number.
     pub protocol: u8,
@@ -63,6 +71,8 @@ pub struct Flow {
     pub reply: Tuple,
     /// Whether the destination was rewritten.
     pub destination_rewritten: bool,
+    /// Whether one side has begun to close it; none if the protocol has no closing or the kernel did not say.
+    pub closing: Option<bool>,
     /// When its first packet came, in nanoseconds since 1970; none unless [`record_times`] was called before.
     pub started: Option<u64>,
     id: u32,
@@ -105,21 +115,7 @@ impl Conntrack {
         let mut messages = Messages::new();
         let tuple = &flow.original;
         messages.message(DELETE, REQUEST | ACK, &header(tuple.source.0.is_ipv6()), |m| {
-            m.nest(ORIGINAL, |m| {
-                let (source, destination) = match tuple.source.0 {
-                    IpAddr::V4(_) => (V4_SOURCE, V4_DESTINATION),
-                    IpAddr::V6(_) => (V6_SOURCE, V6_DESTINATION),
-                };
-                m.nest(TUPLE_IP, |m| {
-                    m.attribute(source, &octets(tuple.source.0));
-                    m.attribute(destination, &octets(tuple.destination.0));
-                });
-                m.nest(TUPLE_PROTOCOL, |m| {
-                    m.attribute(PROTOCOL_NUMBER, &[tuple.protocol]);
-                    m.attribute(SOURCE_PORT, &tuple.source.1.to_be_bytes());
-                    m.attribute(DESTINATION_PORT, &tuple.destination.1.to_be_bytes());
-                });
-            });
+            m.nest(ORIGINAL, |m| write_tuple(m, tuple));
             m.attribute(ZONE, &flow.zone.to_be_bytes());
             m.be32(ID, flow.id);
         });
@@ -136,12 +132,29 @@ fn header(ipv6: bool) -> [u8; 4] {
     [if ipv6 { 10 } else { 2 }, 0, 0, 0]
 }
 
+fn write_tuple(m: &mut Messages, tuple: &Tuple) {
+    let (source, destination) = match tuple.source.0 {
+        IpAddr::V4(_) => (V4_SOURCE, V4_DESTINATION),
+        IpAddr::V6(_) => (V6_SOURCE, V6_DESTINATION),
+    };
+    m.nest(TUPLE_IP, |m| {
+        m.attribute(source, &octets(tuple.source.0));
+        m.attribute(destination, &octets(tuple.destination.0));
+    });
+    m.nest(TUPLE_PROTOCOL, |m| {
+        m.attribute(PROTOCOL_NUMBER, &[tuple.protocol]);
+        m.attribute(SOURCE_PORT, &tuple.source.1.to_be_bytes());
+        m.attribute(DESTINATION_PORT, &tuple.destination.1.to_be_bytes());
+    });
+}
+
 fn parse(payload: &[u8]) -> Option<Flow> {
     let attributes = Attributes(payload.get(4..)?);
     Some(Flow {
         original: parse_tuple(attributes.nested(ORIGINAL))?,
         reply: parse_tuple(attributes.nested(REPLY))?,
         destination_rewritten: attributes.be32(STATUS)? & DESTINATION_REWRITTEN != 0,
+        closing: parse_closing(attributes.nested(PROTOCOL_INFO)),
         started: attributes
             .nested(TIMESTAMP)
             .get(START)
@@ -153,6 +166,19 @@ fn parse(payload: &[u8]) -> Option<Flow> {
             .and_then(|zone| zone.try_into().ok())
             .map_or(0, u16::from_be_bytes),
     })
+}
+
+/// Source: include/uapi/linux/netfilter/nf_conntrack_tcp.h, nf_conntrack_sctp.h.
+fn parse_closing(info: Attributes<'_>) -> Option<bool> {
+    const TCP_FIN_WAIT: u8 = 4;
+    const TCP_CLOSE: u8 = 8;
+    const SCTP_SHUTDOWN_SENT: u8 = 5;
+    const SCTP_SHUTDOWN_ACK_SENT: u8 = 7;
+    let state = |protocol| info.nested(protocol).get(STATE)?.first().copied();
+    if let Some(state) = state(TCP_INFO) {
+        return Some((TCP_FIN_WAIT..=TCP_CLOSE).contains(&state));
+    }
+    state(SCTP_INFO).map(|state| (SCTP_SHUTDOWN_SENT..=SCTP_SHUTDOWN_ACK_SENT).contains(&state))
 }
 
 fn parse_tuple(tuple: Attributes<'_>) -> Option<Tuple> {

@@ -3,10 +3,11 @@
 //! Source: include/uapi/linux/netlink.h.
 
 use super::{Cause, Error, Result};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// A request.
@@ -336,6 +337,32 @@ impl Socket {
             Ok(_) | Err(Errno::NOBUFS) => Ok(true),
             Err(Errno::AGAIN) => Ok(false),
             Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Waits until there is a notification, or `other` can be read or is closed. True if it is `other`.
+    pub fn wait_with(&self, what: &str, other: BorrowedFd<'_>) -> Result<bool> {
+        let mut both = [
+            PollFd::new(&self.fd, PollFlags::IN),
+            PollFd::from_borrowed_fd(other, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut both, None)).map_err(|errno| Error::new(what, errno))?;
+        Ok(!both[1].revents().is_empty())
+    }
+
+    /// Hands the notifications that are there (type, flags, payload) to `each`. False if some were lost.
+    pub fn notifications(&mut self, what: &str, mut each: impl FnMut(u16, u16, &[u8])) -> Result<bool> {
+        let mut complete = true;
+        loop {
+            match rustix::net::recv(&self.fd, &mut self.receive[..], RecvFlags::DONTWAIT) {
+                Ok((read, _)) => each_message(&self.receive[..read], |kind, flags, _, payload| {
+                    each(kind, flags, payload);
+                }),
+                Err(Errno::AGAIN) => return Ok(complete),
+                Err(Errno::NOBUFS) => complete = false,
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(Error::new(what, errno)),
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::elements::{self, SETS, set_of};
 use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE};
-use coracle_dataplane::{Balancing, Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
+use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
 use coracle_kernel::net::Result;
 use coracle_kernel::net::nftables::{Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,15 +128,8 @@ impl KernelTables {
         let mut batch = Batch::new();
         let mut gone = Vec::new();
         for (index, table) in self.tables.iter_mut().enumerate() {
-            let of_one = |class: &Class| {
-                matches!(
-                    class,
-                    Class::Pick(Pick {
-                        balancing: Balancing::RoundRobin(_),
-                        ..
-                    })
-                )
-            };
+            let of_one =
+                |class: &Class| matches!(class, Class::Pick(pick) if pick.balancing.is_of_one_frontend());
             let mut unused: BTreeSet<Class> = table.classes.keys().copied().filter(of_one).collect();
             if unused.is_empty() {
                 continue;

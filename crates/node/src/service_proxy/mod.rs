@@ -4,6 +4,7 @@
 //! there is no interval in which changes are collected. Where a change arrives it is in force when the next packet
 //! comes. The rules outlive the process.
 
+mod connections;
 mod elements;
 mod health_check;
 mod housekeeping;
@@ -20,6 +21,7 @@ pub use look::look;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
 use crate::data_plane::DataPlane;
+use connections::Connections;
 use coracle_dataplane::{Config, ServiceKey, Tables};
 use coracle_kernel::net::conntrack::{self, Conntrack};
 use coracle_kernel::net::{self, rtnetlink::Rtnetlink};
@@ -122,6 +124,7 @@ impl ServiceProxy {
             kernel,
             timeline: Arc::clone(&timeline),
             jobs,
+            connections: Connections::new(messages.clone()),
             health_checks,
             waiting: Vec::new(),
             synced: false,

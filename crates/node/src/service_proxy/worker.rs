@@ -1,11 +1,12 @@
 //! The proxy's thread: takes events in order, and commits what follows from them at once.
 
 use super::Event;
+use super::connections::Connections;
 use super::health_check::HealthChecks;
 use super::housekeeping::Job;
 use super::kernel_tables::KernelTables;
 use super::timeline::Timeline;
-use coracle_dataplane::{Commit, Grace, ServiceKey, Tables};
+use coracle_dataplane::{Commit, Counted, Grace, ServiceKey, Tables};
 use coracle_kernel::net;
 use jiff::Timestamp;
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub(super) enum Message {
     Drained(IpAddr, oneshot::Sender<()>),
     /// Every packet that was on its way at that moment has passed.
     GracePassed(Grace),
+    /// So many connections do these endpoints have.
+    Connections(Vec<(Counted, u32)>),
     /// End; with `true` the rules go too.
     Stop {
         /// Whether the rules go.
@@ -36,6 +39,7 @@ pub(super) struct Worker {
     pub kernel: KernelTables,
     pub timeline: Arc<Timeline>,
     pub jobs: Sender<Job>,
+    pub connections: Connections,
     pub health_checks: watch::Sender<HealthChecks>,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
@@ -56,6 +60,11 @@ impl Worker {
                     Message::Event(event, at) => self.feed(event, at),
                     Message::Drained(ip, done) => self.waiting.push((ip, done)),
                     Message::GracePassed(grace) => sweep = Some(grace),
+                    Message::Connections(counts) => {
+                        for (endpoint, connections) in counts {
+                            self.tables.set_connections(endpoint, connections);
+                        }
+                    }
                     Message::Stop { delete: true } => return self.kernel.delete(),
                     Message::Stop { delete: false } => return Ok(()),
                 }
@@ -155,6 +164,9 @@ impl Worker {
         self.commit(&change.commit);
         if self.failed {
             return;
+        }
+        if let Some(endpoints) = self.tables.counted() {
+            self.connections.count(endpoints);
         }
         if !change.commit.is_empty() {
             let operations = change.commit.operations.len();

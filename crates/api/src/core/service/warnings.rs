@@ -7,6 +7,17 @@ use crate::warnings::{cidr, ip};
 use serde_json::Value;
 
 const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const BALANCING: &str = "coracle.dev/balancing";
+/// What the data plane knows of it.
+const BALANCINGS: [&str; 7] = [
+    "random",
+    "round-robin",
+    "source-hash",
+    "destination-hash",
+    "least-connections",
+    "shortest-expected-delay",
+    "never-queue",
+];
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 pub(super) fn warnings(service: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -15,6 +26,15 @@ pub(super) fn warnings(service: &Value, _old: Option<&Value>) -> Vec<String> {
     if service.sub("metadata").sub("annotations").has(TOPOLOGY_HINTS) {
         warnings.push(format!(
             "annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"
+        ));
+    }
+    let annotations = service.sub("metadata").sub("annotations");
+    let balancing = annotations.text(BALANCING);
+    if annotations.has(BALANCING) && !BALANCINGS.contains(&balancing) {
+        warnings.push(format!(
+            "metadata.annotations[{BALANCING}]: {balancing:?} is not known, endpoints are chosen at random; known \
+             are {}",
+            BALANCINGS.join(", ")
         ));
     }
     for address in spec.each("clusterIPs") {

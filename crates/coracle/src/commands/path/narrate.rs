@@ -2,7 +2,7 @@
 
 use super::PodNames;
 use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, connect_reading, trace};
-use coracle_dataplane::{Balancing, Class, Config, Key, Pick, Source, State, Value};
+use coracle_dataplane::{Balancing, Class, Config, Key, Load, Pick, Source, State, Value};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -122,6 +122,9 @@ fn rule(class: &Class) -> String {
         Balancing::RoundRobin(_) => "in turn",
         Balancing::SourceHash => "by the client's address",
         Balancing::DestinationHash => "by the address connected to",
+        Balancing::ByLoad(Load::LeastConnections, _) => "with the fewest connections",
+        Balancing::ByLoad(Load::ShortestExpectedDelay, _) => "with the fewest connections for its weight",
+        Balancing::ByLoad(Load::NeverQueue, _) => "without connections, or with the fewest for its weight",
     };
     let source = match source {
         Source::RewriteOutside => "a Pod's address is kept",

@@ -98,7 +98,10 @@ impl Rules {
         };
         match pick.balancing {
             Balancing::Random => vec![Expression::Random { modulus, offset, to }],
-            Balancing::RoundRobin(_) => vec![Expression::Counter { modulus, offset, to }],
+            // User space keeps in the slots whoever is best.
+            Balancing::RoundRobin(_) | Balancing::ByLoad(..) => {
+                vec![Expression::Counter { modulus, offset, to }]
+            }
             Balancing::SourceHash => hash(self.source(to)),
             Balancing::DestinationHash => hash(self.destination(to)),
         }
