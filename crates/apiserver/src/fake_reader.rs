@@ -1,6 +1,6 @@
 //! A [`Reader`] over a map, for tests.
 
-use crate::plugin::Reader;
+use crate::plugin::{Reader, VisitLabels};
 use coracle_meta::GroupResource;
 use coracle_meta::object::ObjectExt;
 use parking_lot::Mutex;
@@ -52,6 +52,20 @@ impl Reader for FakeReader {
             .filter(|((r, ns, _), _)| r == resource && namespace.is_none_or(|n| n == ns))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    fn visit_labels(&self, resource: &GroupResource, namespace: &str, visit: &mut VisitLabels<'_>) {
+        for object in self.list(resource, Some(namespace)) {
+            let labels = object["metadata"]["labels"].as_object();
+            let labels: Vec<(Box<str>, Box<str>)> = labels
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
+                .collect();
+            if visit(object.name(), &labels).is_break() {
+                return;
+            }
+        }
     }
 
     /// Coarser than a real store: the revision of the last change of anything.

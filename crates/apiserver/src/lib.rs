@@ -26,6 +26,7 @@ mod watch;
 pub use config::{Config, Connection, Document};
 pub use plugin::{
     Admission, AdmissionRequest, Authenticator, Authorizer, Connector, Decision, Operation, Reader,
+    VisitLabels,
 };
 pub use registry::object::open_store;
 pub use request::{Attributes, Body, UserInfo};

@@ -8,7 +8,11 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Sees the name and the labels of an object; `Break` to see no more.
+pub type VisitLabels<'a> = dyn FnMut(&str, &[(Box<str>, Box<str>)]) -> ControlFlow<()> + 'a;
 
 /// Reads of stored objects that wait for nothing: authorisers, admission and allocators use it on every request.
 pub trait Reader: Send + Sync {
@@ -17,6 +21,8 @@ pub trait Reader: Send + Sync {
     fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Value>;
     /// All objects of the resource, of one namespace or (`None`) of all, in order of namespace and name.
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Value>;
+    /// Shows name and labels of every object of a resource in a namespace, without parsing any, until `visit` says stop.
+    fn visit_labels(&self, resource: &GroupResource, namespace: &str, visit: &mut VisitLabels<'_>);
     /// The revision of the resource's last change (0 before the first): an index built from [`Reader::list`]
     /// is current while this stays the same. Ask before listing.
     fn changed_at(&self, resource: &GroupResource) -> u64;

@@ -224,8 +224,13 @@ impl Driver {
         };
         for (controller, watch) in self.interest.get(resource).into_iter().flatten() {
             let controller = &mut self.controllers[*controller];
+            let settle = controller.spec.settle;
             for key in (controller.spec.watches[*watch].keys)(&change, &self.cache) {
-                controller.queue.add(key);
+                if settle.is_zero() {
+                    controller.queue.add(key);
+                } else {
+                    controller.queue.put_off(key, Instant::now() + settle);
+                }
             }
         }
     }

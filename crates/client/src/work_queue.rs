@@ -49,6 +49,14 @@ impl WorkQueue {
         self.timers.insert((at, key));
     }
 
+    /// Makes a key dirty at a time, and not at that of an earlier timer: called again and again, it waits for quiet.
+    pub fn put_off(&mut self, key: Key, until: Instant) {
+        if let Some(earlier) = self.due.insert(key.clone(), until) {
+            self.timers.remove(&(earlier, key.clone()));
+        }
+        self.timers.insert((until, key));
+    }
+
     /// When the next timer fires.
     pub fn wake_at(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
@@ -141,6 +149,21 @@ mod tests {
         assert_eq!(queue.take(Instant::now()), Some(key("a")));
         queue.done(&key("a"));
         assert_eq!(queue.wake_at(), Some(start + Duration::from_secs(9)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_put_off_waits_for_quiet() {
+        let start = Instant::now();
+        let quiet = Duration::from_secs(5);
+        let mut queue = WorkQueue::default();
+        for second in [0, 3, 6] {
+            queue.put_off(key("a"), start + Duration::from_secs(second) + quiet);
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(queue.take(Instant::now()), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(queue.take(Instant::now()), Some(key("a")));
+        assert_eq!(queue.wake_at(), None);
     }
 
     #[tokio::test(start_paused = true)]

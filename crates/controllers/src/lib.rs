@@ -16,6 +16,7 @@ pub mod replica_set;
 pub mod replication_controller;
 pub mod root_ca_publisher;
 pub mod service_account;
+pub mod service_diagnosis;
 pub mod service_lb;
 pub mod stateful_set;
 pub mod taint_eviction;
@@ -77,5 +78,6 @@ pub fn all(config: &Config) -> Vec<Spec> {
         taint_eviction::spec(),
         pod_gc::spec(config.most_ended_pods),
         cluster_role_aggregation::spec(),
+        service_diagnosis::spec(),
     ]
 }

@@ -151,6 +151,94 @@ fn verdict(cluster: &Cluster, service: &str, code: &str) -> Result<(String, Stri
     })
 }
 
+/// What stock kubectl says while a Service is written.
+fn warnings(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    let output = cluster.kubectl_command(args).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{args:?}: {said}");
+    Ok(said)
+}
+
+#[test]
+fn stock_kubectl_shows_findings_on_write_and_in_describe() -> Result<()> {
+    let cluster = start()?;
+
+    let said = warnings(
+        &cluster,
+        &[
+            "patch",
+            "service",
+            "typo",
+            "-p",
+            r#"{"spec":{"selector":{"app":"aapi"}}}"#,
+        ],
+    )?;
+    assert_eq!(
+        said,
+        "Warning: spec.selector: `app: aapi` matches no Pod; 3 Pods have `app: api`\n"
+    );
+    let said = warnings(
+        &cluster,
+        &[
+            "create",
+            "service",
+            "externalname",
+            "db",
+            "--external-name=192.0.2.7",
+        ],
+    )?;
+    assert!(
+        said.starts_with("Warning: spec.externalName: externalName 192.0.2.7 is an address"),
+        "{said}"
+    );
+    // Its Pods may be about to come, and nothing else was changed here.
+    for args in [
+        ["create", "service", "clusterip", "later", "--tcp=80"].as_slice(),
+        &["label", "service", "port-name", "looked-at=yes"],
+    ] {
+        assert_eq!(warnings(&cluster, args)?, "", "{args:?}");
+    }
+
+    for (service, reason, text) in [
+        ("typo", "SelectorMatchesNothing", "3 Pods have `app: api`"),
+        ("port-name", "TargetPortUnknown", "they have \"http\" (8080/TCP)"),
+        ("imageless", "ImagePull", "has no image coracle.local/none:1"),
+    ] {
+        let described = eventually(service, SOON, || {
+            let described = cluster.kubectl(&["describe", "service", service])?;
+            ensure!(described.contains(reason), "{described}");
+            Ok(described)
+        })?;
+        let event = described
+            .lines()
+            .find(|line| line.contains(reason))
+            .unwrap_or_default();
+        assert!(event.contains("Warning") && event.contains(text), "{event}");
+    }
+    // The cause goes, and with it the condition; a Service that answers was never complained about.
+    let condition = |service: &str| {
+        let condition = r#"jsonpath={.status.conditions[?(@.type=="coracle.dev/Reachable")].reason}"#;
+        cluster.kubectl(&["get", "service", service, "-o", condition])
+    };
+    assert_eq!(condition("port-name")?, "TargetPortUnknown");
+    let fix = r#"[{"op":"add","path":"/spec/ports/0/targetPort","value":"http"}]"#;
+    warnings(
+        &cluster,
+        &["patch", "service", "port-name", "--type=json", "-p", fix],
+    )?;
+    eventually("the condition goes", SOON, || {
+        ensure!(condition("port-name")?.is_empty());
+        Ok(())
+    })?;
+    let events = cluster.get_json(&["events", "--field-selector", "involvedObject.kind=Service"])?;
+    let of_api = |event: &&Value| event["involvedObject"]["name"] == "api";
+    assert_eq!(
+        events["items"].as_array().into_iter().flatten().find(of_api),
+        None
+    );
+    Ok(())
+}
+
 #[test]
 fn each_mistake_has_its_verdict_and_the_fix_works() -> Result<()> {
     let cluster = start()?;

@@ -156,6 +156,8 @@ pub enum Code {
     NothingFound,
     /// There is no such Service.
     NoSuchService,
+    /// An ExternalName Service stands for an address and not for a name.
+    ExternalNameIsAddress,
     /// The name that an ExternalName Service stands for has no address.
     ExternalNameUnresolved,
     /// No load balancer has given the Service an address.
@@ -170,6 +172,8 @@ pub enum Code {
     Unschedulable,
     /// An image cannot be had.
     ImagePull,
+    /// Pods are on their way: their containers are being made.
+    PodsStarting,
     /// A container cannot be made.
     ContainerNotCreated,
     /// A container ends again and again.

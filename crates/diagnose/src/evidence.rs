@@ -1,13 +1,15 @@
 //! What was seen, before anything is concluded from it. Whoever collects it may see only a part: each part that needs
 //! the node says why it is missing.
 
-use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Pod, PodTemplateSpec, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that was looked at, or why it could not be.
@@ -25,13 +27,13 @@ pub struct Evidence {
     /// Namespace and name of every Service.
     pub services: Vec<(String, String)>,
     /// The Pods of the namespace.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<Arc<Pod>>,
     /// How many Pods of other namespaces the selector would find, by namespace.
     pub elsewhere: BTreeMap<String, usize>,
     /// What makes Pods in the namespace.
     pub workloads: Vec<Workload>,
     /// The EndpointSlices of the namespace.
-    pub slices: Vec<EndpointSlice>,
+    pub slices: Vec<Arc<EndpointSlice>>,
     /// The Events of the namespace.
     pub events: Vec<Event>,
     /// The NetworkPolicies of the namespace.
@@ -52,6 +54,32 @@ pub struct Evidence {
     pub connections: Seen<Vec<Connection>>,
 }
 
+impl Evidence {
+    /// Nothing but a name: whoever knows more fills it in. What only a node shows was not looked at.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        let unseen = || "only the API's objects are looked at here".to_owned();
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            service: None,
+            services: Vec::new(),
+            pods: Vec::new(),
+            elsewhere: BTreeMap::new(),
+            workloads: Vec::new(),
+            slices: Vec::new(),
+            events: Vec::new(),
+            policies: Vec::new(),
+            node: Node::default(),
+            sockets: BTreeMap::new(),
+            rules: Err(unseen()),
+            flows: Err(unseen()),
+            dns: Err(unseen()),
+            client: Client::default(),
+            connections: Err(unseen()),
+        }
+    }
+}
+
 /// Something that makes Pods, such as a Deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
@@ -63,6 +91,27 @@ pub struct Workload {
     pub replicas: i64,
     /// Labels that its Pods get.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// What a resource keeps; none for what belongs to something else, such as the ReplicaSets of a Deployment.
+    pub fn of(
+        resource: &str,
+        metadata: &ObjectMeta,
+        replicas: Option<i32>,
+        template: Option<&PodTemplateSpec>,
+    ) -> Option<Self> {
+        let owners = metadata.owner_references.iter().flatten();
+        if owners.into_iter().any(|owner| owner.controller == Some(true)) {
+            return None;
+        }
+        Some(Self {
+            resource: resource.to_owned(),
+            name: metadata.name.clone()?,
+            replicas: replicas.unwrap_or(1).into(),
+            labels: template?.metadata.as_ref()?.labels.clone()?,
+        })
+    }
 }
 
 /// The node that was looked at.

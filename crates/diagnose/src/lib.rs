@@ -14,6 +14,7 @@ mod endpoint_slice;
 mod evidence;
 mod near;
 mod object;
+mod on_write;
 mod pod;
 mod readiness;
 mod rule;
@@ -29,6 +30,7 @@ pub use evidence::{
     Action, Answer, Client, Connected, Connection, Evidence, Flow, Frontend, Lookup, Node, Protocol, Rule,
     Seen, Socket, Via, Workload,
 };
+pub use on_write::{Slips, on_write};
 
 use diagnosis::Walk;
 use subject::Subject;

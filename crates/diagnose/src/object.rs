@@ -4,6 +4,7 @@ use crate::diagnosis::{Code, Severity, StepName, Verdict, Walk};
 use crate::evidence::Evidence;
 use crate::near::near;
 use crate::subject::{Subject, Target, kubectl, some};
+use std::net::IpAddr;
 
 const STEP: StepName = StepName::Object;
 
@@ -51,6 +52,10 @@ fn create(namespace: &str, name: &str) -> String {
 
 pub(crate) fn look(subject: &Subject<'_>, walk: &mut Walk) {
     walk.ok(STEP, describe(subject));
+    if let Some(verdict) = address_as_name(subject) {
+        walk.found(STEP, verdict);
+        return;
+    }
     let pending = subject.type_() == "LoadBalancer" && subject.external_ips().is_empty();
     if pending {
         let node_ports: Vec<u16> = subject.ports.iter().filter_map(|p| p.node_port).collect();
@@ -65,6 +70,19 @@ pub(crate) fn look(subject: &Subject<'_>, walk: &mut Walk) {
         let message = "no load balancer has given the Service an address yet (EXTERNAL-IP is <pending>)";
         walk.found(STEP, Verdict::note(Code::LoadBalancerPending, message, fix));
     }
+}
+
+/// The DNS has no alias of an address.
+pub(crate) fn address_as_name(subject: &Subject<'_>) -> Option<Verdict> {
+    let name = subject.spec.external_name.as_deref()?;
+    if !subject.is_external_name() || name.parse::<IpAddr>().is_err() {
+        return None;
+    }
+    Some(Verdict::problem(
+        Code::ExternalNameIsAddress,
+        format!("externalName {name} is an address, and the DNS has aliases of names only"),
+        format!("use a Service without selector, and an EndpointSlice with the address {name}"),
+    ))
 }
 
 fn describe(subject: &Subject<'_>) -> String {

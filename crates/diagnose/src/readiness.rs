@@ -19,6 +19,9 @@ const IMAGE_REASONS: [&str; 6] = [
     "RegistryUnavailable",
 ];
 
+/// What a container waits for that is about to be made. Upstream: `pkg/kubelet/kubelet_pods.go`.
+const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
 /// Why a Pod is not ready.
 struct Cause {
     code: Code,
@@ -244,8 +247,14 @@ fn not_running(subject: &Subject<'_>, pod: &Pod, status: &ContainerStatus) -> Op
     } else {
         message
     };
+    // Without a complaint, these are the way of every Pod.
+    let starts = event.is_none() && message.is_empty() && STARTING_REASONS.contains(&reason);
     Some(Cause {
-        code: Code::ContainerNotCreated,
+        code: if starts {
+            Code::PodsStarting
+        } else {
+            Code::ContainerNotCreated
+        },
         message: with(format!("container {container:?} waits: {reason}"), detail),
         fix: format!(
             "see the Pod's events: {}",

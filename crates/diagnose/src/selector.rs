@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const STEP: StepName = StepName::Selector;
 
-type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 pub(crate) fn look(subject: &Subject<'_>, walk: &mut Walk) {
     let Some(selector) = subject.selector() else {
@@ -200,7 +200,7 @@ fn patch(old: &Labels, new: &Labels) -> Value {
 }
 
 /// `` `app: web, tier: api` ``.
-fn terms(labels: &Labels) -> String {
+pub(crate) fn terms(labels: &Labels) -> String {
     let terms: Vec<String> = labels
         .iter()
         .map(|(key, value)| format!("{key}: {value}"))

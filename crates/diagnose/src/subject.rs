@@ -74,11 +74,13 @@ impl<'a> Subject<'a> {
             pods: evidence
                 .pods
                 .iter()
+                .map(|pod| &**pod)
                 .filter(|pod| matches.matches(&pod.metadata.labels))
                 .collect(),
             slices: evidence
                 .slices
                 .iter()
+                .map(|slice| &**slice)
                 .filter(|slice| label(slice, SERVICE_NAME) == Some(evidence.name.as_str()))
                 .collect(),
             load_balancer_ips: addresses(

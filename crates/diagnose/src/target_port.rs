@@ -28,7 +28,7 @@ enum Listens {
     Unknown(String),
 }
 
-fn look_at(subject: &Subject<'_>, port: &Port<'_>, walk: &mut Walk) {
+pub(crate) fn look_at(subject: &Subject<'_>, port: &Port<'_>, walk: &mut Walk) {
     let pods: Vec<&Pod> = subject
         .pods
         .iter()

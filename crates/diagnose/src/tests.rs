@@ -8,6 +8,7 @@ use crate::{Code, Evidence, Outcome, Severity, StepName, attempts, diagnose};
 use cluster::{POD_A, POD_B, SERVICE_IP, evidence, set_pod, set_pods, set_service};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Compares the text with the file, and the verdict's code.
@@ -161,7 +162,7 @@ fn no_selector_and_no_endpoints() {
     golden("no-selector", &evidence, Code::NoSelectorNoEndpoints);
 
     let mut unlabelled = slice.clone();
-    unlabelled.metadata.labels = None;
+    Arc::make_mut(&mut unlabelled).metadata.labels = None;
     evidence.slices = vec![unlabelled];
     golden(
         "no-selector-unlabelled-slice",
@@ -170,7 +171,7 @@ fn no_selector_and_no_endpoints() {
     );
 
     let mut misnamed = slice;
-    misnamed.ports.as_mut().expect("ports")[0].name = Some("http".into());
+    Arc::make_mut(&mut misnamed).ports.as_mut().expect("ports")[0].name = Some("http".into());
     evidence.slices = vec![misnamed];
     golden("no-selector-port-name", &evidence, Code::PortNameMismatch);
 }
@@ -532,4 +533,20 @@ fn the_json_form_has_codes_and_steps() {
     assert_eq!(diagnosis["verdict"]["severity"], "fine");
     assert_eq!(diagnosis["steps"][0]["step"], "object");
     assert_eq!(diagnosis["steps"][0]["outcome"], "ok");
+}
+
+#[test]
+fn an_external_name_that_is_an_address() {
+    let mut evidence = evidence();
+    cluster::make_external_name(&mut evidence, "192.0.2.1");
+    evidence.dns = Err("not looked at".into());
+    golden("external-name-address", &evidence, Code::ExternalNameIsAddress);
+}
+
+#[test]
+fn pods_that_are_on_their_way() {
+    let mut evidence = evidence();
+    let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+    not_ready(&mut evidence, &container(&waiting, &json!({}), 0));
+    golden("pods-starting", &evidence, Code::PodsStarting);
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The object a reconciliation is about. The namespace is empty for cluster-scoped kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +115,8 @@ pub struct Spec {
     pub event_source: &'static str,
     /// What it watches.
     pub watches: Vec<Watch>,
+    /// A key is looked at when nothing has made it dirty for so long. Zero, for nearly all: at once.
+    pub settle: Duration,
     /// Decides.
     pub plan: PlanFn,
     /// Reports.
@@ -130,6 +133,7 @@ impl Spec {
             name,
             event_source: name,
             watches: Vec::new(),
+            settle: Duration::ZERO,
             plan: Box::new(plan),
             after: None,
         }
@@ -158,6 +162,13 @@ impl Spec {
     /// Sets the component that its Events name.
     pub fn event_source(mut self, component: &'static str) -> Self {
         self.event_source = component;
+        self
+    }
+
+    /// Looks at a key only when nothing has made it dirty for so long: for what has no hurry and must not report on what
+    /// is about to pass.
+    pub fn settles_for(mut self, quiet: Duration) -> Self {
+        self.settle = quiet;
         self
     }
 

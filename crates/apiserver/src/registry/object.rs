@@ -1,7 +1,7 @@
 //! Between JSON values and the store's bytes: keys, drafts, indexes, and the reader that plugins use.
 
 use super::nesting;
-use crate::plugin::Reader;
+use crate::plugin::{Reader, VisitLabels};
 use coracle_api::resources::{self, ApiResource};
 use coracle_api::strategy::strategy;
 use coracle_meta::labels::Labels;
@@ -134,6 +134,17 @@ impl Reader for StoreReader {
             // Only earlier revisions expire.
             Err(_) => Vec::new(),
         }
+    }
+
+    fn visit_labels(&self, resource: &GroupResource, namespace: &str, visit: &mut VisitLabels<'_>) {
+        // Only earlier revisions expire.
+        let Ok(listing) = self.0.list(&stored(resource), Some(namespace), None, None) else {
+            return;
+        };
+        let _ = listing
+            .objects
+            .iter()
+            .try_for_each(|object| visit(object.name(), &object.index().labels));
     }
 
     fn changed_at(&self, resource: &GroupResource) -> u64 {

@@ -30,11 +30,7 @@ pub fn spec() -> Spec {
         .watch(Watch::of(|service: &Service, _| vec![Key::of(service)]))
         .watch(Watch::changes(service_pods::keys))
         .watch(Watch::of(|slice: &EndpointSlice, _| {
-            let labels = slice.metadata.labels.as_ref();
-            let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
-            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-            let service = service.map(|name| Key::new(namespace, name.clone()));
-            service.into_iter().collect()
+            service_of(slice).into_iter().collect()
         }))
         .watch(Watch::changes(|old: Option<&Node>, new: Option<&Node>, cache| {
             // Rare: a node comes, goes or moves to another zone.
@@ -47,6 +43,13 @@ pub fn spec() -> Spec {
                 .map(|service| Key::of(&**service))
                 .collect()
         }))
+}
+
+/// The Service that a slice says it belongs to.
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<Key> {
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+    Some(Key::new(namespace, name.clone()))
 }
 
 /// A Service, its pods and its slices.

@@ -1,6 +1,7 @@
 //! The API server of this process: its plugins, its listeners, and the objects that a cluster has from the start.
 //! Upstream counterpart: `cmd/kube-apiserver/app`, `pkg/controlplane`.
 
+use super::service_warnings::ServiceWarnings;
 use super::tls;
 use crate::certificates::{Authority, KeyPairPem, Leaf};
 use anyhow::{Context, Result, anyhow};
@@ -285,6 +286,7 @@ fn plugins(
         changes,
     ));
     let mut admission = admission::default_plugins(&authorizers, &rbac);
+    admission.push(Arc::new(ServiceWarnings));
     admission.push(allocator.clone());
 
     let kubelet_client = authority

@@ -8,6 +8,7 @@ pub mod preflight;
 pub mod progress;
 pub mod record;
 mod service_trace;
+mod service_warnings;
 pub mod stop;
 mod tasks;
 pub mod teardown;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 const NODE_IP: &str = "172.30.0.2";
@@ -44,10 +45,10 @@ pub fn evidence() -> Evidence {
             pair("shop", "cart"),
             pair("shop", "web"),
         ],
-        pods: vec![pod("web-a", POD_A), pod("web-b", POD_B)],
+        pods: vec![pod("web-a", POD_A).into(), pod("web-b", POD_B).into()],
         elsewhere: BTreeMap::new(),
         workloads: Vec::new(),
-        slices: vec![slice()],
+        slices: vec![slice().into()],
         events: Vec::new(),
         policies: Vec::new(),
         node: Node {
@@ -152,20 +153,20 @@ pub fn set_service(evidence: &mut Evidence, pointer: &str, value: Value) {
 
 /// Sets a field of one Pod.
 pub fn set_pod(evidence: &mut Evidence, index: usize, pointer: &str, value: Value) {
-    set(&mut evidence.pods[index], pointer, value);
+    set(Arc::make_mut(&mut evidence.pods[index]), pointer, value);
 }
 
 /// Sets a field of all Pods.
 pub fn set_pods(evidence: &mut Evidence, pointer: &str, value: &Value) {
     for pod in &mut evidence.pods {
-        set(pod, pointer, value.clone());
+        set(Arc::make_mut(pod), pointer, value.clone());
     }
 }
 
 /// Takes a Pod out of slices, rules and connections.
 pub fn remove_endpoint(evidence: &mut Evidence, ip: &str) {
     for slice in &mut evidence.slices {
-        slice
+        Arc::make_mut(slice)
             .endpoints
             .iter_mut()
             .flatten()
@@ -188,7 +189,7 @@ pub fn remove_endpoint(evidence: &mut Evidence, ip: &str) {
 /// Slices, rules and connections lead to this port.
 pub fn set_target(evidence: &mut Evidence, port: u16) {
     for slice in &mut evidence.slices {
-        slice
+        Arc::make_mut(slice)
             .ports
             .iter_mut()
             .flatten()
@@ -231,7 +232,7 @@ pub fn move_endpoints(evidence: &mut Evidence, node: &str) {
     set_pods(evidence, "/spec/nodeName", &json!(node));
     evidence.sockets.clear();
     for slice in &mut evidence.slices {
-        slice
+        Arc::make_mut(slice)
             .endpoints
             .iter_mut()
             .flatten()
@@ -243,7 +244,11 @@ pub fn move_endpoints(evidence: &mut Evidence, node: &str) {
 pub fn make_udp(evidence: &mut Evidence) {
     set_service(evidence, "/spec/ports/0/protocol", json!("UDP"));
     set_pods(evidence, "/spec/containers/0/ports/0/protocol", &json!("UDP"));
-    evidence.slices[0].ports.as_mut().expect("ports")[0].protocol = Some("UDP".into());
+    Arc::make_mut(&mut evidence.slices[0])
+        .ports
+        .as_mut()
+        .expect("ports")[0]
+        .protocol = Some("UDP".into());
     evidence.rules.as_mut().expect("seen")[0].frontend.protocol = Protocol::Udp;
     let sockets = evidence.sockets.values_mut().flatten().flatten();
     sockets.for_each(|socket| socket.protocol = Protocol::Udp);

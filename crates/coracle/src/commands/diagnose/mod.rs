@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use node::Here;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the API server may take.
@@ -75,23 +76,16 @@ async fn collect(args: &DiagnoseArgs, access: &Access) -> Result<Evidence> {
         None => None,
     };
     let mut evidence = Evidence {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
         service: objects.service.take(),
         services: std::mem::take(&mut objects.services),
-        pods: std::mem::take(&mut objects.pods),
+        pods: objects.pods.drain(..).map(Arc::new).collect(),
         elsewhere: std::mem::take(&mut objects.elsewhere),
         workloads: std::mem::take(&mut objects.workloads),
-        slices: std::mem::take(&mut objects.slices),
+        slices: objects.slices.drain(..).map(Arc::new).collect(),
         events: std::mem::take(&mut objects.events),
         policies: std::mem::take(&mut objects.policies),
-        node: coracle_diagnose::Node::default(),
-        sockets: Default::default(),
-        rules: Err(String::new()),
-        flows: Err(String::new()),
-        dns: Err(String::new()),
         client: client(client_pod.as_ref()),
-        connections: Err(String::new()),
+        ..Evidence::new(namespace, name)
     };
     match Here::find(&objects.nodes, &args.run_dir) {
         Ok(here) => look_at_node(&mut evidence, &here, client_pod.as_ref(), access).await?,

@@ -8,10 +8,9 @@ use coracle_meta::Selector;
 use coracle_meta::names;
 use coracle_reconcile::Kind;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Event, Node, Pod, PodTemplateSpec, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
 /// Objects that have to do with a Service.
@@ -138,7 +137,7 @@ async fn workloads(client: &Client, namespace: &str) -> Vec<Workload> {
     let mut workloads = Vec::new();
     for deployment in deployments.unwrap_or_default() {
         let spec = deployment.spec.unwrap_or_default();
-        workloads.extend(workload(
+        workloads.extend(Workload::of(
             "deployment",
             &deployment.metadata,
             spec.replicas,
@@ -147,7 +146,7 @@ async fn workloads(client: &Client, namespace: &str) -> Vec<Workload> {
     }
     for set in stateful_sets.unwrap_or_default() {
         let spec = set.spec.unwrap_or_default();
-        workloads.extend(workload(
+        workloads.extend(Workload::of(
             "statefulset",
             &set.metadata,
             spec.replicas,
@@ -157,11 +156,16 @@ async fn workloads(client: &Client, namespace: &str) -> Vec<Workload> {
     for set in daemon_sets.unwrap_or_default() {
         let wanted = set.status.map(|status| status.desired_number_scheduled);
         let spec = set.spec.unwrap_or_default();
-        workloads.extend(workload("daemonset", &set.metadata, wanted, Some(&spec.template)));
+        workloads.extend(Workload::of(
+            "daemonset",
+            &set.metadata,
+            wanted,
+            Some(&spec.template),
+        ));
     }
     for set in replica_sets.unwrap_or_default() {
         let spec = set.spec.unwrap_or_default();
-        workloads.extend(workload(
+        workloads.extend(Workload::of(
             "replicaset",
             &set.metadata,
             spec.replicas,
@@ -171,7 +175,7 @@ async fn workloads(client: &Client, namespace: &str) -> Vec<Workload> {
     for controller in controllers.unwrap_or_default() {
         let spec = controller.spec.unwrap_or_default();
         let metadata = &controller.metadata;
-        workloads.extend(workload(
+        workloads.extend(Workload::of(
             "replicationcontroller",
             metadata,
             spec.replicas,
@@ -179,25 +183,6 @@ async fn workloads(client: &Client, namespace: &str) -> Vec<Workload> {
         ));
     }
     workloads
-}
-
-/// None for what belongs to something else, such as the ReplicaSets of a Deployment.
-fn workload(
-    resource: &str,
-    metadata: &ObjectMeta,
-    replicas: Option<i32>,
-    template: Option<&PodTemplateSpec>,
-) -> Option<Workload> {
-    let owners = metadata.owner_references.iter().flatten();
-    if owners.into_iter().any(|owner| owner.controller == Some(true)) {
-        return None;
-    }
-    Some(Workload {
-        resource: resource.to_owned(),
-        name: metadata.name.clone()?,
-        replicas: replicas.unwrap_or(1).into(),
-        labels: template?.metadata.as_ref()?.labels.clone()?,
-    })
 }
 
 async fn list<K: Kind>(client: &Client, namespace: &str) -> Result<Vec<K>, ClientError> {

@@ -5,6 +5,7 @@ use coracle_diagnose::{Protocol, Seen, Socket};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Of this thread: a process's own would be that of its first thread.
 const DIRECTORY: &str = "/proc/thread-self/net";
@@ -14,7 +15,7 @@ const UDP_UNCONNECTED: &str = "07";
 const SCTP_LISTEN: &str = "10";
 
 /// Of all Pods that are not ending.
-pub fn of_pods(here: &Here, pods: &[Pod]) -> BTreeMap<String, Seen<Vec<Socket>>> {
+pub fn of_pods(here: &Here, pods: &[Arc<Pod>]) -> BTreeMap<String, Seen<Vec<Socket>>> {
     pods.iter()
         .map(|pod| {
             let sockets = here.place_of(pod).and_then(|place| place.run(read)?);
