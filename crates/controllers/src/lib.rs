@@ -16,6 +16,8 @@ pub mod replica_set;
 pub mod replication_controller;
 pub mod root_ca_publisher;
 pub mod service_account;
+pub mod service_allocation_repair;
+pub mod service_cidrs;
 pub mod service_diagnosis;
 pub mod service_lb;
 pub mod stateful_set;
@@ -36,6 +38,7 @@ mod wire_time;
 use coracle_reconcile::Spec;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use std::ops::RangeInclusive;
 
 /// What the controllers of a cluster must know about it.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub cluster_cidrs: Vec<IpNet>,
     /// Ranges of Service addresses.
     pub service_cidrs: Vec<IpNet>,
+    /// Ports of the nodes that Services get.
+    pub node_ports: RangeInclusive<u16>,
     /// PEM: the authority that signed the API server's certificate.
     pub root_ca_pem: String,
     /// So many ended pods are kept; 0 keeps all.
@@ -78,6 +83,8 @@ pub fn all(config: &Config) -> Vec<Spec> {
         taint_eviction::spec(),
         pod_gc::spec(config.most_ended_pods),
         cluster_role_aggregation::spec(),
+        service_cidrs::spec(config.service_cidrs.clone()),
+        service_allocation_repair::spec(config.service_cidrs.clone(), config.node_ports.clone()),
         service_diagnosis::spec(),
     ]
 }

@@ -1,9 +1,9 @@
 //! Upstream's default roles and bindings, as data: `policy/*.json`, without what all of them share.
 //! Upstream: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy` (1.36).
 //!
-//! Ours alone are the role of `service-diagnosis-controller`, which upstream does not have, and the binding
-//! `coracle:node-proxier`: a node runs the Service data plane and the cluster DNS, and so reads what upstream's
-//! `kube-proxy` reads.
+//! Ours alone are the roles of `service-allocation-repair-controller` (upstream's API server does that itself) and of
+//! `service-diagnosis-controller`, and the binding `coracle:node-proxier`: a node runs the Service data plane and the
+//! cluster DNS, and so reads what upstream's `kube-proxy` reads.
 
 use crate::authz::rbac::{GROUP, PolicyRule};
 use serde::Deserialize;

@@ -19,6 +19,7 @@ pub fn start(config: &ClusterConfig, authority: &Authority, control_plane: &Cont
         started: Timestamp::now(),
         cluster_cidrs: vec![config.cluster_cidr.into()],
         service_cidrs: vec![config.service_cidr.into()],
+        node_ports: config.service_node_port_range.0..=config.service_node_port_range.1,
         root_ca_pem: authority.certificate.clone(),
         most_ended_pods: coracle_controllers::Config::MOST_ENDED_PODS,
         load_balancers: Pool {

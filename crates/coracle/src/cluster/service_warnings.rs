@@ -6,18 +6,14 @@
 
 use coracle_apiserver::{Admission, AdmissionRequest, Operation, Reader};
 use coracle_diagnose::{Slips, on_write};
-use coracle_meta::object::ObjectExt;
 use coracle_meta::{GroupResource, Status};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// So many Pods stand for all that a selector finds: they nearly always come from one template.
 const PODS: usize = 16;
-
-type Labels = BTreeMap<String, String>;
 
 /// The plugin.
 pub struct ServiceWarnings;
@@ -83,18 +79,7 @@ fn warnings(service: &Service, reader: &dyn Reader) -> Vec<String> {
     };
     let mut warnings = on_write(service, found.iter().filter_map(pod).collect());
     if found.is_empty() {
-        warnings.extend(slips.warning(|| other_selectors(service, namespace, reader)));
+        warnings.extend(slips.warning());
     }
     warnings
-}
-
-/// What the namespace's other Services select.
-fn other_selectors(service: &Service, namespace: &str, reader: &dyn Reader) -> Vec<Labels> {
-    let services = reader.list(&GroupResource::new("", "services"), Some(namespace));
-    services
-        .iter()
-        .filter(|other| Some(other.name()) != service.metadata.name.as_deref())
-        .filter_map(|other| serde_json::from_value(other["spec"]["selector"].clone()).ok())
-        .filter(|selector: &Labels| !selector.is_empty())
-        .collect()
 }
