@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ParentReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -110,14 +111,19 @@ fn plan(cache: &Cache, ranges: &Ranges, now: Timestamp) -> Plan {
                     family(ip)
                 );
                 findings.push(("ClusterIPOutOfRange", message));
-            } else if holders.contains_key(&ip) {
-                let message = format!(
-                    "Cluster IP [{}]:{ip} was assigned to multiple services; please recreate service",
-                    family(ip)
-                );
-                findings.push(("ClusterIPAlreadyAllocated", message));
-            } else {
-                holders.insert(ip, service);
+                continue;
+            }
+            match holders.entry(ip) {
+                Entry::Vacant(free) => {
+                    free.insert(service);
+                }
+                Entry::Occupied(_) => {
+                    let message = format!(
+                        "Cluster IP [{}]:{ip} was assigned to multiple services; please recreate service",
+                        family(ip)
+                    );
+                    findings.push(("ClusterIPAlreadyAllocated", message));
+                }
             }
         }
         for port in node_ports(spec) {
