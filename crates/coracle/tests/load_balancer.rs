@@ -178,6 +178,28 @@ fn addresses_come_from_a_pool_and_a_wish_is_granted() -> Result<()> {
 }
 
 #[test]
+fn a_pool_on_the_nodes_link_needs_no_route_and_is_given_back() -> Result<()> {
+    let cluster = start(&["--load-balancer-pool", "172.30.0.128/28"])?;
+    cluster.apply(&service("web", 80, ""))?;
+    has_external_ip(&cluster, "web", "172.30.0.129")?;
+    is_reached(&cluster, "http://172.30.0.129/")?;
+    // Only the Service's port is there.
+    let output = from_outside(&cluster, "http://172.30.0.129:6443/")?;
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+
+    let down = cluster.command("down").output()?;
+    ensure!(down.status.success(), "{down:?}");
+    for arguments in [
+        ["neigh", "show", "proxy"].as_slice(),
+        &["route", "show", "172.30.0.129"],
+    ] {
+        let left = cluster.network().on_node("ip").args(arguments).output()?;
+        assert!(left.status.success() && left.stdout.is_empty(), "{left:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn source_ranges_health_checks_and_host_ports() -> Result<()> {
     let cluster = start(&[])?;
     let ranges = |ranges: &str| {

@@ -126,6 +126,14 @@ impl Balancing {
     }
 }
 
+pub(crate) fn slots_by_load(endpoints: u16) -> u16 {
+    const ENOUGH: u16 = 32;
+    match endpoints {
+        0 | 1 => endpoints,
+        _ => endpoints * (ENOUGH / endpoints).max(1),
+    }
+}
+
 const SOURCE_HASH: &str = "-source-hash";
 const DESTINATION_HASH: &str = "-destination-hash";
 const RESTRICTED: &str = "-restricted";
@@ -159,6 +167,15 @@ impl fmt::Display for Class {
 }
 
 impl Pick {
+    /// How many slots the endpoints are in. Those of a frontend that is balanced by load are in several each, or in
+    /// none: enough slots for shares that are nearly right.
+    pub fn slots(&self) -> u16 {
+        match self.balancing {
+            Balancing::ByLoad(..) => slots_by_load(self.count),
+            _ => self.count,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         KINDS
             .iter()

@@ -289,7 +289,7 @@ impl Path<'_> {
     }
 
     fn slot(&mut self, pick: &Pick, first: u16) -> u16 {
-        let choice = (self.choose)(usize::from(pick.count));
+        let choice = (self.choose)(usize::from(pick.slots()));
         first + u16::try_from(choice).expect("a choice is below the count")
     }
 

@@ -129,7 +129,7 @@ pub enum Key {
     Hairpin(IpAddr),
     /// Clients that a restricted frontend lets through. The ranges of one frontend do not overlap.
     Source(Frontend, IpNet),
-    /// A cluster IP: its ports without a Service are refused.
+    /// An address that is nothing but a Service's, such as a cluster IP: its ports without a Service are refused.
     ClusterIp(IpAddr),
 }
 

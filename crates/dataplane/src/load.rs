@@ -2,12 +2,19 @@
 //! Upstream: the schedulers `lc`, `sed` and `nq` of IPVS (net/netfilter/ipvs), which count in the kernel; here user
 //! space counts, and the kernel takes turns among the endpoints in the slots.
 //!
-//! A frontend has as many slots as endpoints, however many of the endpoints are in them: a change of load replaces
-//! slots in place, and a packet on its way finds the old endpoint or the new one.
+//! A frontend has the same number of slots however many of the endpoints are in them: a change of load replaces slots
+//! in place, and a packet on its way finds the old endpoint or the new one.
+//!
+//! Connections begin before their predecessors are counted. If many do, they must not all go to the one that was best:
+//! as many as came between the last two counts are expected until the next, and the slots are for all of these.
 
-use crate::class::Load;
+use crate::class::{Load, slots_by_load};
 use crate::frontend::{Frontend, Protocol, Target};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Connections that are planned for in advance at most.
+const MOST_EXPECTED: u32 = 256;
 
 /// An endpoint whose connections are counted.
 pub type Counted = (Protocol, Target);
@@ -22,41 +29,50 @@ pub(crate) struct ByLoad {
 
 impl ByLoad {
     /// Those that the next connection shall go to: all that are equally good.
-    fn best(&self, list: &[Target], connections: impl Fn(Target) -> u32) -> Vec<Target> {
-        let weight = |target| u64::from(self.weights.get(&target).copied().unwrap_or(1));
-        let idle = || -> Vec<Target> {
-            let idle = list.iter().copied().filter(|target| connections(*target) == 0);
-            idle.collect()
-        };
-        // Costs are fractions: a / b < c / d where a * d < c * b.
-        let cost = |target| match self.load {
-            Load::LeastConnections => (u64::from(connections(target)), 1),
-            Load::ShortestExpectedDelay | Load::NeverQueue => {
-                (u64::from(connections(target)) + 1, weight(target))
+    fn best(&self, connections: &BTreeMap<Target, u32>) -> Vec<Target> {
+        if self.load == Load::NeverQueue {
+            let idle = connections.iter().filter(|(_, connections)| **connections == 0);
+            let idle: Vec<Target> = idle.map(|(target, _)| *target).collect();
+            if !idle.is_empty() {
+                return idle;
             }
-        };
-        let cheapest = || {
-            let mut best: Vec<Target> = Vec::new();
-            for target in list {
-                let (a, b) = cost(*target);
-                let order = best.first().map(|first| {
-                    let (c, d) = cost(*first);
-                    (a * d).cmp(&(c * b))
-                });
-                match order {
-                    Some(std::cmp::Ordering::Greater) => (),
-                    Some(std::cmp::Ordering::Equal) => best.push(*target),
-                    None | Some(std::cmp::Ordering::Less) => best = vec![*target],
-                }
-            }
-            best
-        };
-        match self.load {
-            Load::NeverQueue => Some(idle())
-                .filter(|idle| !idle.is_empty())
-                .unwrap_or_else(cheapest),
-            Load::LeastConnections | Load::ShortestExpectedDelay => cheapest(),
         }
+        // Costs are fractions: a / b < c / d where a * d < c * b.
+        let cost = |target: &Target, connections: u32| match self.load {
+            Load::LeastConnections => (u64::from(connections), 1),
+            Load::ShortestExpectedDelay | Load::NeverQueue => {
+                let weight = self.weights.get(target).copied().unwrap_or(1);
+                (u64::from(connections) + 1, u64::from(weight))
+            }
+        };
+        let mut best = Vec::new();
+        let mut lowest: Option<(u64, u64)> = None;
+        for (target, connections) in connections {
+            let (a, b) = cost(target, *connections);
+            match lowest.map_or(Ordering::Less, |(c, d)| (a * d).cmp(&(c * b))) {
+                Ordering::Greater => continue,
+                Ordering::Equal => (),
+                Ordering::Less => best.clear(),
+            }
+            lowest = Some((a, b));
+            best.push(*target);
+        }
+        best
+    }
+
+    /// Where this many connections shall go, and more if the last ones would be equally good elsewhere; in the order of
+    /// the targets.
+    fn next(&self, mut connections: BTreeMap<Target, u32>, expected: u32) -> Vec<Target> {
+        let mut all = Vec::new();
+        while all.len() < expected as usize && !connections.is_empty() {
+            let best = self.best(&connections);
+            for target in &best {
+                *connections.entry(*target).or_default() += 1;
+            }
+            all.extend(best);
+        }
+        all.sort_unstable();
+        all
     }
 }
 
@@ -66,6 +82,8 @@ pub(crate) struct Loads {
     connections: BTreeMap<Counted, u32>,
     users: BTreeMap<Counted, BTreeSet<Frontend>>,
     used: BTreeMap<Frontend, BTreeSet<Target>>,
+    /// Connections that began between the last two counts.
+    expected: BTreeMap<Frontend, u32>,
     /// Who uses what is being found out anew.
     forgotten: bool,
     /// Endpoints came or went since somebody asked.
@@ -73,15 +91,38 @@ pub(crate) struct Loads {
 }
 
 impl Loads {
-    /// What sits in the slots of a frontend: the best of the list in turn, as many as the list is long.
+    /// What sits in the slots of a frontend that has this list of endpoints.
     pub fn slots(&self, frontend: Frontend, by: &ByLoad, list: &[Target]) -> Vec<Target> {
-        let connections = |target| self.connections.get(&(frontend.protocol, target)).copied();
-        let best = by.best(list, |target| connections(target).unwrap_or(0));
-        best.into_iter().cycle().take(list.len()).collect()
+        let connections = list.iter().map(|target| {
+            let counted = (frontend.protocol, *target);
+            (*target, self.connections.get(&counted).copied().unwrap_or(0))
+        });
+        let expected = self.expected.get(&frontend).copied().unwrap_or(0);
+        let next = by.next(connections.collect(), expected.clamp(1, MOST_EXPECTED));
+        // Each gets its share of the slots.
+        let mut shares: BTreeMap<Target, usize> = BTreeMap::new();
+        let number = u16::try_from(list.len()).expect("lists are cut to the number of slots");
+        let number = usize::from(slots_by_load(number));
+        for index in 0..number {
+            let at = (2 * index + 1) * next.len() / (2 * number);
+            *shares.entry(next[at]).or_default() += 1;
+        }
+        // Turns: one after the other.
+        let mut slots = Vec::with_capacity(number);
+        while slots.len() < number {
+            for (target, left) in &mut shares {
+                if *left > 0 {
+                    *left -= 1;
+                    slots.push(*target);
+                }
+            }
+        }
+        slots
     }
 
-    /// Notes which endpoints a frontend wants to be counted.
+    /// Notes which endpoints a frontend wants to be counted, once its slots are filled.
     pub fn set_used(&mut self, frontend: Frontend, targets: BTreeSet<Target>) {
+        self.expected.remove(&frontend);
         let old = self.used.remove(&frontend).unwrap_or_default();
         for target in old.difference(&targets) {
             let counted = (frontend.protocol, *target);
@@ -125,14 +166,19 @@ impl Loads {
         self.connections.retain(|counted, _| users.contains_key(counted));
     }
 
-    /// Notes how many connections an endpoint has. The frontends that may now choose otherwise.
-    pub fn set(&mut self, counted: Counted, connections: u32) -> BTreeSet<Frontend> {
+    /// Notes how many connections an endpoint has, and how many of them began since the last count. The frontends that
+    /// may now choose otherwise.
+    pub fn set(&mut self, counted: Counted, connections: u32, begun: u32) -> BTreeSet<Frontend> {
         let Some(users) = self.users.get(&counted) else {
             return BTreeSet::new();
         };
         let old = self.connections.insert(counted, connections).unwrap_or(0);
         if old == connections {
             return BTreeSet::new();
+        }
+        for frontend in users {
+            let expected = self.expected.entry(*frontend).or_default();
+            *expected = expected.saturating_add(begun);
         }
         users.clone()
     }
@@ -161,11 +207,11 @@ mod tests {
             load,
             weights: weights.collect(),
         };
-        let connections = |target| {
-            let index = list.iter().position(|other| *other == target);
-            index.map_or(0, |index| endpoints[index].0)
-        };
-        let best = by.best(&list, connections);
+        let connections = list
+            .iter()
+            .zip(endpoints)
+            .map(|(target, (connections, _))| (*target, *connections));
+        let best = by.best(&connections.collect());
         let index = |best: &Target| list.iter().position(|other| other == best).expect("of the list");
         best.iter().map(index).collect()
     }
@@ -191,6 +237,42 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_come_faster_than_they_are_counted_are_spread() {
+        let frontend = Frontend {
+            address: [10, 96, 0, 1].into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        let list: Vec<Target> = (0..4).map(target).collect();
+        let by = ByLoad {
+            load: Load::LeastConnections,
+            weights: BTreeMap::new(),
+        };
+        // Connections that each has, connections that began meanwhile, slots that each gets.
+        for (connections, begun, expected) in [
+            ([0, 1, 1, 1], 1, [32, 0, 0, 0]),
+            ([0, 0, 1, 1], 0, [16, 16, 0, 0]),
+            ([0, 1, 1, 1], 5, [13, 6, 7, 6]),
+            ([0, 1, 1, 1], 1_000_000, [8, 8, 8, 8]),
+            ([9, 0, 9, 9], 8, [0, 32, 0, 0]),
+            ([9, 0, 5, 9], 13, [0, 22, 10, 0]),
+        ] {
+            let mut loads = Loads::default();
+            loads.set_used(frontend, list.iter().copied().collect());
+            for (target, connections) in list.iter().zip(connections) {
+                loads.set((Protocol::Tcp, *target), connections, 0);
+            }
+            loads.set((Protocol::Tcp, list[0]), 100, begun);
+            loads.set((Protocol::Tcp, list[0]), connections[0], 0);
+            let slots = loads.slots(frontend, &by, &list);
+            let shares = list
+                .iter()
+                .map(|target| slots.iter().filter(|slot| *slot == target).count());
+            assert_eq!(shares.collect::<Vec<_>>(), expected, "{connections:?} {begun}");
+        }
+    }
+
+    #[test]
     fn endpoints_are_counted_as_long_as_a_frontend_uses_them() {
         let frontend = |port| Frontend {
             address: [10, 96, 0, 1].into(),
@@ -203,9 +285,9 @@ mod tests {
         loads.set_used(frontend(80), [target(1), target(2)].into());
         loads.set_used(frontend(81), [target(2)].into());
         assert_eq!(loads.take_changed(), Some([counted(1), counted(2)].into()));
-        assert_eq!(loads.set(counted(2), 1), [frontend(80), frontend(81)].into());
-        assert_eq!(loads.set(counted(2), 1), [].into(), "nothing new");
-        assert_eq!(loads.set(counted(3), 1), [].into(), "nobody asks");
+        assert_eq!(loads.set(counted(2), 1, 1), [frontend(80), frontend(81)].into());
+        assert_eq!(loads.set(counted(2), 1, 1), [].into(), "nothing new");
+        assert_eq!(loads.set(counted(3), 1, 1), [].into(), "nobody asks");
         loads.set_used(frontend(80), [target(1)].into());
         assert_eq!(loads.take_changed(), None, "the other one still uses it");
         loads.forget_users();

@@ -145,6 +145,13 @@ impl Needs {
                 serving: serving.clone(),
             }
         };
+        // Nothing else is behind such an address: what no Service serves there is refused.
+        let announced = port
+            .load_balancer_ips
+            .iter()
+            .copied()
+            .filter(|ip| config.is_announced(*ip));
+        self.addresses.extend(announced.map(Key::ClusterIp));
         let unrestricted: &[IpNet] = &[];
         let external_ips = port.external_ips.iter().map(|ip| (*ip, unrestricted));
         let load_balancer_ips = port.load_balancer_ips.iter();

@@ -37,9 +37,16 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of Services that the node serves itself, such as the cluster DNS: no rules are made for them.
     pub local_addresses: BTreeSet<IpAddr>,
+    /// Addresses for load balancers that the node answers for on its link, unless they are its own.
+    pub load_balancer_pool: Vec<IpNet>,
 }
 
 impl Config {
+    /// Whether an address of a load balancer is out of the pool.
+    pub fn is_announced(&self, ip: IpAddr) -> bool {
+        self.load_balancer_pool.iter().any(|range| range.contains(&ip))
+    }
+
     /// The address families in use: false for IPv4, true for IPv6.
     pub fn families(&self) -> impl Iterator<Item = bool> {
         let ipv6 = self.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6());
@@ -127,6 +134,8 @@ pub struct Tables {
     staying: BTreeMap<IpAddr, usize>,
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
     loads: Loads,
+    /// Addresses out of the pool that are in use, and whether they are others than when they were last asked for.
+    announced: (BTreeSet<IpAddr>, bool),
     draft: Draft,
     changed: BTreeSet<Owner>,
     changed_roots: BTreeSet<Key>,
@@ -258,6 +267,7 @@ impl Tables {
         self.serving.clear();
         self.staying.clear();
         self.loads.forget_users();
+        self.announced = (BTreeSet::new(), true);
         self.change_all();
     }
 
@@ -342,6 +352,7 @@ impl Tables {
                 Key::Service(frontend) => self.change_frontend(frontend, &mut change),
                 address => {
                     let value = self.claims.contains_key(&address).then_some(Value::Present);
+                    self.note_announced(address, value.is_some());
                     self.draft.set(address, value, &mut change.commit);
                 }
             }
@@ -355,9 +366,10 @@ impl Tables {
         self.loads.take_changed()
     }
 
-    /// Says how many connections an endpoint has, if it is one that is counted.
-    pub fn set_connections(&mut self, endpoint: Counted, connections: u32) {
-        let frontends = self.loads.set(endpoint, connections);
+    /// Says how many connections an endpoint has, if it is one that is counted, and how many began since that was last
+    /// said.
+    pub fn set_connections(&mut self, endpoint: Counted, connections: u32, begun: u32) {
+        let frontends = self.loads.set(endpoint, connections, begun);
         self.changed_roots.extend(frontends.into_iter().map(Key::Service));
     }
 
@@ -381,6 +393,26 @@ impl Tables {
     /// serve does not count: connections go to it for want of a better one, and would not go elsewhere later.
     pub fn sends_to(&self, ip: IpAddr) -> bool {
         self.staying.contains_key(&ip)
+    }
+
+    /// The load balancer addresses of the pool that are in use, if they are others than at the last call.
+    pub fn announced(&mut self) -> Option<&BTreeSet<IpAddr>> {
+        let (announced, changed) = &mut self.announced;
+        std::mem::take(changed).then_some(announced)
+    }
+
+    fn note_announced(&mut self, address: Key, in_use: bool) {
+        let Key::ClusterIp(ip) = address else {
+            return;
+        };
+        if self.config.is_announced(ip) {
+            let (announced, changed) = &mut self.announced;
+            *changed |= if in_use {
+                announced.insert(ip)
+            } else {
+                announced.remove(&ip)
+            };
+        }
     }
 
     fn note_health_check(&mut self, key: &ServiceKey, needs: &Needs) {

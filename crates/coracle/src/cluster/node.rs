@@ -197,6 +197,7 @@ fn proxy_config(config: &ClusterConfig, node_name: &str) -> Result<ProxyConfig> 
         pod_cidrs: vec![config.cluster_cidr.into()],
         service_cidrs: vec![config.service_cidr.into()],
         local_addresses: [IpAddr::V4(config.dns_address()?)].into(),
+        load_balancer_pool: config.load_balancer_pool.clone(),
     })
 }
 

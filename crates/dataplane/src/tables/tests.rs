@@ -473,7 +473,7 @@ fn new_connections_go_to_the_endpoints_with_the_least_load() {
             let endpoint = endpoint.parse().expect("address and port");
             world
                 .tables
-                .set_connections((Protocol::Tcp, endpoint), connections);
+                .set_connections((Protocol::Tcp, endpoint), connections, 1);
             let change = world.change();
             let replaced = |operation: &Operation| matches!(operation, Operation::Replace { .. });
             assert!(
@@ -999,7 +999,7 @@ proptest! {
                 }
                 Event::Load { service, endpoint, connections } => {
                     let target = Target::new([10, 244, service, endpoint].into(), 8080);
-                    world.tables.set_connections((Protocol::Tcp, target), connections);
+                    world.tables.set_connections((Protocol::Tcp, target), connections, 0);
                     loads.insert(target, connections);
                 }
                 Event::BeginGrace => world.begin_grace(),
@@ -1020,8 +1020,8 @@ proptest! {
         scratch.change();
         // Whoever counts tells everything again when endpoints come.
         for (target, connections) in loads {
-            world.tables.set_connections((Protocol::Tcp, target), connections);
-            scratch.set_connections((Protocol::Tcp, target), connections);
+            world.tables.set_connections((Protocol::Tcp, target), connections, 0);
+            scratch.set_connections((Protocol::Tcp, target), connections, 0);
         }
         world.change();
         world.end_grace();

@@ -6,6 +6,7 @@
 pub mod conntrack;
 pub mod grace_period;
 pub mod listener;
+pub mod neighbour_announcement;
 pub mod netlink;
 pub mod netns;
 pub mod nftables;

@@ -142,7 +142,8 @@ struct Counts {
     /// Of those, the ones that came from a listing: they may have begun before anybody listened, and then the kernel
     /// does not tell of their end.
     doubtful: VecDeque<Tuple>,
-    news: BTreeSet<Counted>,
+    /// Whose count is another now, and how many connections began there.
+    news: BTreeMap<Counted, u32>,
 }
 
 impl Counts {
@@ -169,14 +170,18 @@ impl Counts {
                 }
             }
         }
-        self.news = self.endpoints.keys().copied().collect();
+        self.news = self.endpoints.keys().map(|endpoint| (*endpoint, 0)).collect();
         Ok(())
     }
 
     fn note(&mut self, event: &Event) {
         match event {
             Event::Begun(flow) => {
-                self.see(flow);
+                if self.see(flow)
+                    && let Some(begun) = endpoint(flow).and_then(|endpoint| self.news.get_mut(&endpoint))
+                {
+                    *begun += 1;
+                }
             }
             // Something else about it.
             Event::Changed(Flow { closing: None, .. }) => (),
@@ -201,7 +206,7 @@ impl Counts {
         };
         if self.flows.insert(flow.original, (endpoint, *flow)).is_none() {
             *count += 1;
-            self.news.insert(endpoint);
+            self.news.entry(endpoint).or_default();
         }
         true
     }
@@ -211,7 +216,7 @@ impl Counts {
             && let Some(count) = self.endpoints.get_mut(&endpoint)
         {
             *count -= 1;
-            self.news.insert(endpoint);
+            self.news.entry(endpoint).or_default();
         }
     }
 
@@ -235,9 +240,9 @@ impl Counts {
         Ok(())
     }
 
-    fn take_news(&mut self) -> Vec<(Counted, u32)> {
+    fn take_news(&mut self) -> Vec<(Counted, u32, u32)> {
         let news = std::mem::take(&mut self.news).into_iter();
-        news.filter_map(|endpoint| Some((endpoint, *self.endpoints.get(&endpoint)?)))
+        news.filter_map(|(endpoint, begun)| Some((endpoint, *self.endpoints.get(&endpoint)?, begun)))
             .collect()
     }
 }

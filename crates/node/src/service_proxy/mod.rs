@@ -4,6 +4,7 @@
 //! there is no interval in which changes are collected. Where a change arrives it is in force when the next packet
 //! comes. The rules outlive the process.
 
+mod announcement;
 mod connections;
 mod elements;
 mod health_check;
@@ -21,6 +22,7 @@ pub use look::look;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
 use crate::data_plane::DataPlane;
+use announcement::Announcements;
 use connections::Connections;
 use coracle_dataplane::{Config, ServiceKey, Tables};
 use coracle_kernel::net::conntrack::{self, Conntrack};
@@ -115,6 +117,7 @@ impl ServiceProxy {
             );
         }
         let addresses = Rtnetlink::open().map_err(Error::Rules)?;
+        let link = Rtnetlink::open().map_err(Error::Rules)?;
         let timeline = Arc::new(Timeline::default());
         let (messages, inbox) = mpsc::channel();
         let (jobs, job_inbox) = mpsc::channel();
@@ -125,6 +128,7 @@ impl ServiceProxy {
             timeline: Arc::clone(&timeline),
             jobs,
             connections: Connections::new(messages.clone()),
+            announcements: Announcements::new(link),
             health_checks,
             waiting: Vec::new(),
             synced: false,

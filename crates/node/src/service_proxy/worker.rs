@@ -1,6 +1,7 @@
 //! The proxy's thread: takes events in order, and commits what follows from them at once.
 
 use super::Event;
+use super::announcement::Announcements;
 use super::connections::Connections;
 use super::health_check::HealthChecks;
 use super::housekeeping::Job;
@@ -23,8 +24,8 @@ pub(super) enum Message {
     Drained(IpAddr, oneshot::Sender<()>),
     /// Every packet that was on its way at that moment has passed.
     GracePassed(Grace),
-    /// So many connections do these endpoints have.
-    Connections(Vec<(Counted, u32)>),
+    /// So many connections do these endpoints have, and so many of them are new.
+    Connections(Vec<(Counted, u32, u32)>),
     /// End; with `true` the rules go too.
     Stop {
         /// Whether the rules go.
@@ -40,6 +41,7 @@ pub(super) struct Worker {
     pub timeline: Arc<Timeline>,
     pub jobs: Sender<Job>,
     pub connections: Connections,
+    pub announcements: Announcements,
     pub health_checks: watch::Sender<HealthChecks>,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
@@ -61,11 +63,14 @@ impl Worker {
                     Message::Drained(ip, done) => self.waiting.push((ip, done)),
                     Message::GracePassed(grace) => sweep = Some(grace),
                     Message::Connections(counts) => {
-                        for (endpoint, connections) in counts {
-                            self.tables.set_connections(endpoint, connections);
+                        for (endpoint, connections, begun) in counts {
+                            self.tables.set_connections(endpoint, connections, begun);
                         }
                     }
-                    Message::Stop { delete: true } => return self.kernel.delete(),
+                    Message::Stop { delete: true } => {
+                        self.announcements.withdraw()?;
+                        return self.kernel.delete();
+                    }
                     Message::Stop { delete: false } => return Ok(()),
                 }
             }
@@ -164,6 +169,14 @@ impl Worker {
         self.commit(&change.commit);
         if self.failed {
             return;
+        }
+        if let Some(addresses) = self.tables.announced()
+            && let Err(error) = self.announcements.announce(addresses)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot announce the addresses of load balancers"
+            );
         }
         if let Some(endpoints) = self.tables.counted() {
             self.connections.count(endpoints);

@@ -1,5 +1,6 @@
 //! The Service proxy and the pod network on the real kernel, in network namespaces made for each test.
 
+mod announcement;
 mod by_load;
 mod churn;
 mod fake;

@@ -171,6 +171,7 @@ pub fn config() -> Config {
         pod_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
         service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
         local_addresses: [IpAddr::from(DNS)].into(),
+        load_balancer_pool: vec!["192.0.2.128/25".parse().expect("a range")],
     }
 }
 
@@ -237,7 +238,8 @@ pub fn service(name: &str, spec: &str) -> Event {
 }
 
 /// A Service of type LoadBalancer that has got an address.
-pub fn load_balancer(name: &str, spec: &str, ip: Ipv4Addr) -> Event {
+pub fn load_balancer(name: &str, spec: &str, ip: impl Into<IpAddr>) -> Event {
+    let ip = ip.into();
     let mut event = service(name, spec);
     if let Event::Service(service) = &mut event {
         let status = format!(r#"{{"loadBalancer":{{"ingress":[{{"ip":"{ip}","ipMode":"VIP"}}]}}}}"#);
@@ -281,7 +283,12 @@ pub const HTTP: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;
 
 /// A proxy that has seen these events.
 pub fn proxy(events: Vec<Event>) -> ServiceProxy {
-    let proxy = ServiceProxy::start(config()).expect("a proxy");
+    proxy_with(config(), events)
+}
+
+/// The same with a configuration of its own.
+pub fn proxy_with(config: Config, events: Vec<Event>) -> ServiceProxy {
+    let proxy = ServiceProxy::start(config).expect("a proxy");
     for event in events {
         proxy.send(event);
     }

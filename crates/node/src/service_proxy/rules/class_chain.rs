@@ -82,7 +82,7 @@ impl Rules {
 
     /// Loads the slot of an endpoint behind a frontend in the first registers.
     fn slot(&self, pick: &Pick, offset: u32) -> Vec<Expression<'static>> {
-        let modulus = u32::from(pick.count);
+        let modulus = u32::from(pick.slots());
         let to = self.frontend_registers();
         let hash = |address| {
             vec![
