@@ -33,7 +33,7 @@ pub enum Command {
     Trace(TraceArgs),
     /// Shows which packet rules a connection from a Pod to a Service takes
     Path(PathArgs),
-    /// Prints the node's address, where NodePorts answer
+    /// Prints the node's address, where NodePorts answer; of two families, the primary one's
     Ip(ClusterConfig),
     /// Images of this node
     Image(ImageArgs),

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod kubeconfig;
 
+use anyhow::Context;
 use clap::Parser;
 use cli::{Cli, Command};
 use cluster::record::in_force;
@@ -48,7 +49,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(())
         }
         Command::Ip(config) => {
-            println!("{}", cluster::preflight::node_ip(&in_force(config))?);
+            let ips = cluster::preflight::node_ips(&in_force(config))?;
+            println!("{}", ips.first().context("the node has no address")?);
             Ok(())
         }
         Command::Image(args) => runtime()?.block_on(commands::image::run(args)),

@@ -31,7 +31,7 @@ pub struct Config {
     pub node_name: String,
     /// Zone of the node, for topology hints.
     pub zone: Option<String>,
-    /// Pod addresses of the whole cluster. IPv6 Services are handled if one of these is IPv6.
+    /// Pod addresses of the whole cluster. Services are handled in the families of these; in IPv4 if there are none.
     pub pod_cidrs: Vec<IpNet>,
     /// Addresses of Services.
     pub service_cidrs: Vec<IpNet>,
@@ -49,8 +49,11 @@ impl Config {
 
     /// The address families in use: false for IPv4, true for IPv6.
     pub fn families(&self) -> impl Iterator<Item = bool> {
-        let ipv6 = self.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6());
-        [Some(false), ipv6.then_some(true)].into_iter().flatten()
+        let has = |ipv6: bool| self.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6() == ipv6);
+        let (ipv4, ipv6) = (has(false) || self.pod_cidrs.is_empty(), has(true));
+        [ipv4.then_some(false), ipv6.then_some(true)]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -537,3 +540,8 @@ fn is_sticky(class: Class) -> bool {
 
 #[cfg(test)]
 mod tests;
+/// The same flows in IPv6.
+#[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "by its name each copy knows its family")]
+#[path = "tables/tests.rs"]
+mod tests_in_ipv6;

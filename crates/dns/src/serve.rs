@@ -47,26 +47,31 @@ struct Shared {
 }
 
 impl Server {
+    /// A server that is yet to be told where to listen.
+    pub fn new(zone: SharedZone, forwarder: Forwarder) -> Self {
+        let responder = Responder {
+            zone,
+            forwarder,
+            search_paths: SharedSearchPaths::default(),
+        };
+        Self {
+            sockets: Vec::new(),
+            responder,
+        }
+    }
+
     /// Takes the address.
     pub async fn bind(
         address: SocketAddr,
         zone: SharedZone,
         forwarder: Forwarder,
     ) -> Result<Self, BindError> {
-        let responder = Responder {
-            zone,
-            forwarder,
-            search_paths: SharedSearchPaths::default(),
-        };
-        let mut server = Self {
-            sockets: Vec::new(),
-            responder,
-        };
+        let mut server = Self::new(zone, forwarder);
         server.listen(address).await?;
         Ok(server)
     }
 
-    /// Takes another address, such as that of the other family.
+    /// Takes an address, or another one, such as that of the other family.
     pub async fn listen(&mut self, address: SocketAddr) -> Result<(), BindError> {
         let failed = |source| BindError { address, source };
         let udp = UdpSocket::bind(address).await.map_err(failed)?;

@@ -5,7 +5,7 @@ use crate::pod_network::PodNetwork;
 use crate::service_tracer::ServiceTracer;
 use coracle_client::Client;
 use coracle_oci::{ImageStore, PullConfig, Runtime};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,8 +20,9 @@ pub struct NodeConfig {
     pub name: String,
     /// Addresses of the node, the primary first. Not empty.
     pub addresses: Vec<IpAddr>,
-    /// The pod range to put into the Node object when it is created.
-    pub pod_cidr: Option<Ipv4Net>,
+    /// The pod ranges to put into the Node object when it is created, one a family, the primary one first. Empty: the
+    /// cluster gives them.
+    pub pod_cidrs: Vec<IpNet>,
     /// Labels to add to the Node object.
     pub labels: BTreeMap<String, String>,
     /// Addresses of the cluster DNS.

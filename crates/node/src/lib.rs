@@ -32,7 +32,7 @@ mod volumes;
 
 pub use config::{NodeConfig, NodeError, Parts};
 pub use data_plane::DataPlane;
-pub use node_status::pod_cidr;
+pub use node_status::pod_cidrs;
 pub use service_tracer::ServiceTracer;
 
 use kubelet::Kubelet;

@@ -174,9 +174,9 @@ pub async fn execute(
         }
         Action::AwaitDrain { deadline } => {
             let left = Duration::try_from(deadline.duration_since(Timestamp::now())).unwrap_or_default();
-            if let Some(ip) = pod_ip {
-                kubelet.data_plane.drained(ip, Instant::now() + left).await;
-            }
+            let deadline = Instant::now() + left;
+            let all = pod_ips.iter().map(|ip| kubelet.data_plane.drained(*ip, deadline));
+            futures::future::join_all(all).await;
             Observation::Drained
         }
         Action::Signal {

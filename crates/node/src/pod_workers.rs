@@ -191,7 +191,7 @@ impl PodWorkers {
 /// What an earlier daemon left on the node.
 struct Left {
     pods: BTreeMap<String, PodState>,
-    addresses: BTreeMap<String, IpAddr>,
+    addresses: BTreeMap<String, Vec<IpAddr>>,
     directories: Vec<String>,
 }
 
@@ -212,7 +212,7 @@ impl Left {
             let directories = std::fs::read_dir(node.config.data_dir.join("pods"));
             let directories = directories.into_iter().flatten().flatten();
             let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
-            let addresses = interfaces.into_iter().map(|i| (i.pod_uid, IpAddr::V4(i.ip)));
+            let addresses = interfaces.into_iter().map(|i| (i.pod_uid, i.ips));
             (addresses.collect(), names.collect())
         });
         let (addresses, directories) = found.await.unwrap_or_default();
@@ -231,7 +231,8 @@ impl Left {
             tokio::spawn(async move { kubelet.runtime.remove_pod(&uid).await });
             return None;
         }
-        Some(adopted(kubelet, &state, self.addresses.get(uid).copied()))
+        let ips = self.addresses.get(uid).cloned().unwrap_or_default();
+        Some(adopted(kubelet, &state, ips))
     }
 
     /// Every trace of pods that are not known.
@@ -244,9 +245,9 @@ impl Left {
     }
 }
 
-fn adopted(kubelet: &Arc<Kubelet>, state: &PodState, ip: Option<IpAddr>) -> Adopted {
+fn adopted(kubelet: &Arc<Kubelet>, state: &PodState, ips: Vec<IpAddr>) -> Adopted {
     let mut adopted = Adopted {
-        ips: ip.into_iter().collect(),
+        ips,
         ..Adopted::default()
     };
     let mut ended: BTreeMap<String, ExitedContainer> = BTreeMap::new();

@@ -22,8 +22,8 @@ pub async fn create(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) -> Result<Vec<IpAddr
         let (network, ips) = if host_network {
             (Network::Host, Vec::new())
         } else {
-            let (path, ip) = attach(&node, &pod_uid)?;
-            (Network::Namespace(path), vec![ip])
+            let (path, ips) = attach(&node, &pod_uid)?;
+            (Network::Namespace(path), ips)
         };
         container_config::write_pod_files(&node, &object, &ips)
             .map_err(|error| format!("write the files of the pod: {error}"))?;
@@ -59,18 +59,18 @@ pub async fn create(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) -> Result<Vec<IpAddr
     }
 }
 
-/// A pod whose sandbox is made anew keeps its network and its address.
-fn attach(kubelet: &Kubelet, uid: &str) -> Result<(PathBuf, IpAddr), String> {
+/// A pod whose sandbox is made anew keeps its network and its addresses.
+fn attach(kubelet: &Kubelet, uid: &str) -> Result<(PathBuf, Vec<IpAddr>), String> {
     let network = &kubelet.network;
     let attached = network.list().map_err(|error| describe(&error))?;
     if let Some(interface) = attached.into_iter().find(|i| i.pod_uid == uid) {
-        return Ok((interface.netns_path, interface.ip.into()));
+        return Ok((interface.netns_path, interface.ips));
     }
-    let ip = network.allocate().map_err(|error| describe(&error))?;
-    match network.attach(uid, ip) {
-        Ok(interface) => Ok((interface.netns_path, interface.ip.into())),
+    let ips = network.allocate().map_err(|error| describe(&error))?;
+    match network.attach(uid, &ips) {
+        Ok(interface) => Ok((interface.netns_path, interface.ips)),
         Err(error) => {
-            network.release(ip);
+            network.release(&ips);
             Err(describe(&error))
         }
     }

@@ -113,8 +113,11 @@ impl Cluster {
             .arg(directory.join("run"))
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
-            .args(["--node-name", "node-1", "--node-ip", NODE_IP])
+            .args(["--node-name", "node-1"])
             .args(&self.extra);
+        if !self.extra.iter().any(|flag| flag == "--node-ip") {
+            command.args(["--node-ip", NODE_IP]);
+        }
         command
     }
 

@@ -6,8 +6,9 @@
 
 mod cluster;
 mod image;
+pub mod ipv6_twin;
 mod network;
 
 pub use cluster::{Cluster, Finished, eventually};
 pub use image::{BUSYBOX, write_busybox};
-pub use network::{NODE_IP, Network, OUTSIDE_IP};
+pub use network::{NODE_IP, NODE_IPV6, Network, OUTSIDE_IP, OUTSIDE_IPV6};

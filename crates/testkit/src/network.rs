@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const NODE_IP: &str = "172.30.0.2";
 /// Address of the machine outside.
 pub const OUTSIDE_IP: &str = "172.30.0.1";
+/// IPv6 address of the machine that the cluster runs on.
+pub const NODE_IPV6: &str = "fd00:172:30::2";
+/// IPv6 address of the machine outside.
+pub const OUTSIDE_IPV6: &str = "fd00:172:30::1";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -34,9 +38,12 @@ impl Network {
             format!("-n {node} link add eth0 type veth peer name eth0 netns {outside}"),
             format!("-n {node} address add {NODE_IP}/24 dev eth0"),
             format!("-n {outside} address add {OUTSIDE_IP}/24 dev eth0"),
+            format!("-n {node} address add {NODE_IPV6}/64 dev eth0 nodad"),
+            format!("-n {outside} address add {OUTSIDE_IPV6}/64 dev eth0 nodad"),
             format!("-n {node} link set eth0 up"),
             format!("-n {outside} link set eth0 up"),
             format!("-n {node} route add default via {OUTSIDE_IP}"),
+            format!("-n {node} -6 route add default via {OUTSIDE_IPV6}"),
         ] {
             let output = Command::new("ip")
                 .args(line.split(' '))

@@ -4,6 +4,7 @@
 use super::Wanted;
 use super::policy;
 use super::reconcile::Upkeep;
+use coracle_meta::cidr::indexed_ip;
 use coracle_meta::{GroupVersionKind, GroupVersionResource};
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -88,7 +89,7 @@ fn service_cidr(endpoint: &ApiEndpoint) -> Wanted {
         "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": endpoint.service_networks},
     });
-    wanted("servicecidrs", Upkeep::IfAbsent, object)
+    wanted("servicecidrs", Upkeep::ServiceCidr, object)
 }
 
 fn priority_class(name: &str, value: i64, description: &str) -> Wanted {
@@ -129,7 +130,7 @@ fn namespaced(endpoint: &ApiEndpoint) -> Vec<Wanted> {
 
 /// The first address of the primary Service network.
 pub fn kubernetes_service_ip(networks: &[IpNet]) -> Option<IpAddr> {
-    networks.first()?.hosts().next()
+    indexed_ip(*networks.first()?, 1)
 }
 
 fn kubernetes_service(endpoint: &ApiEndpoint) -> Wanted {

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 pub enum Upkeep {
     /// It is left as it is.
     IfAbsent,
+    /// It is left as it is, but gets the second range of a cluster that has become dual-stack.
+    ServiceCidr,
     /// Missing rules, labels and annotations are added, unless its annotation `autoupdate` is `false`.
     Role,
     /// Missing subjects are added; one that names another role is replaced.
@@ -38,6 +40,16 @@ pub fn reconcile(existing: &Value, wanted: &Value, upkeep: Upkeep) -> Change {
     match upkeep {
         Upkeep::IfAbsent => return Change::None,
         Upkeep::Role | Upkeep::Binding if protected => return Change::None,
+        Upkeep::ServiceCidr => {
+            let ranges = |object: &Value| object.at(&["spec", "cidrs"]).and_then(Value::as_array).cloned();
+            if let (Some(before), Some(after)) = (ranges(existing), ranges(wanted))
+                && before.len() == 1
+                && after.len() == 2
+                && before[0] == after[0]
+            {
+                updated["spec"]["cidrs"] = json!(after);
+            }
+        }
         Upkeep::Role => {
             add_metadata(&mut updated, wanted);
             add_items(&mut updated, wanted, &["aggregationRule", "clusterRoleSelectors"]);
@@ -165,6 +177,25 @@ mod tests {
             reconcile(&role(json!([]), "false"), &wanted, Upkeep::Role),
             Change::None
         );
+    }
+
+    #[test]
+    fn service_ranges_become_dual_stack_and_nothing_else() {
+        let ranges = |cidrs: &[&str]| json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
+        let (four, six) = ("10.96.0.0/12", "fd00:10:96::/112");
+        let changed = |from: &[&str], to: &[&str]| reconcile(&ranges(from), &ranges(to), Upkeep::ServiceCidr);
+        assert_eq!(
+            changed(&[four], &[four, six]),
+            Change::Update(ranges(&[four, six]))
+        );
+        for (from, to) in [
+            (&[four][..], &[four][..]),
+            (&[four], &[six, four]),
+            (&[four, six], &[four]),
+            (&[four], &[six]),
+        ] {
+            assert_eq!(changed(from, to), Change::None, "{from:?} to {to:?}");
+        }
     }
 
     #[test]

@@ -55,7 +55,11 @@ impl Addresses<'_> {
         let networks = self.networks.iter();
         networks
             .filter(move |network| network.addr().is_ipv6() == ipv6)
-            .flat_map(|network| network.hosts())
+            .flat_map(|network| {
+                // Of an IPv6 range the first address stands for any router of it.
+                let any_router = network.addr().is_ipv6() && network.prefix_len() < 127;
+                network.hosts().skip(usize::from(any_router))
+            })
     }
 }
 

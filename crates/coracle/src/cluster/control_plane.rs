@@ -22,13 +22,20 @@ use coracle_meta::GroupResource;
 use futures::future::BoxFuture;
 use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The issuer in service-account tokens: the name under which Pods know the API server.
 fn issuer(domain: &str) -> String {
     format!("https://kubernetes.default.svc.{domain}")
+}
+
+/// Where Pods and nodes reach the API server: in the primary family, as upstream has it.
+fn advertised(options: &Options, port: u16) -> Result<SocketAddr> {
+    let ip = options.node_ips.first().context("the node has no address")?;
+    Ok(SocketAddr::new(*ip, port))
 }
 
 /// What the control plane needs to know.
@@ -38,13 +45,13 @@ pub struct Options<'a> {
     /// DNS domain of the cluster.
     pub domain: &'a str,
     /// Address of the Service `kubernetes`.
-    pub kubernetes_ip: Ipv4Addr,
-    /// Range of Service addresses.
-    pub service_cidr: ipnet::Ipv4Net,
+    pub kubernetes_ip: IpAddr,
+    /// Ranges of Service addresses, the primary one first.
+    pub service_cidrs: &'a [IpNet],
     /// Range of node ports.
     pub node_ports: (u16, u16),
-    /// Address of this node.
-    pub node_ip: Ipv4Addr,
+    /// Addresses of this node, one of each family, the primary one first.
+    pub node_ips: &'a [IpAddr],
     /// Name of this node.
     pub node_name: &'a str,
     /// Signs service-account tokens, PEM.
@@ -70,11 +77,7 @@ impl ControlPlane {
             Keys::from_pem(options.service_account_key.as_bytes(), &[])
                 .context("the service-account key is damaged")?,
         );
-        let documents = openid::documents(
-            &keys,
-            &issuer(options.domain),
-            SocketAddr::from((options.node_ip, port)),
-        );
+        let documents = openid::documents(&keys, &issuer(options.domain), advertised(options, port)?);
         let (mut config, allocator, ip_changes) = plugins(options, authority, keys)?;
         config.documents = documents;
         let server = Arc::new(ApiServer::new(config, store.clone()));
@@ -113,7 +116,8 @@ impl ControlPlane {
         authority: &Authority,
         options: &Options,
     ) -> Result<Vec<impl Future<Output = ()> + Send + 'static + use<>>> {
-        let mut addresses = vec![options.kubernetes_ip.into(), options.node_ip.into()];
+        let mut addresses = vec![options.kubernetes_ip];
+        addresses.extend(options.node_ips);
         for listener in &listeners {
             let address = listener.local_addr()?.ip();
             if !addresses.contains(&address) && !address.is_unspecified() {
@@ -155,7 +159,7 @@ impl ControlPlane {
 
     /// Makes the objects that a cluster has from the start.
     pub async fn bootstrap(&self, options: &Options<'_>, authority: &Authority) -> Result<()> {
-        let endpoint = self.endpoint(options, authority);
+        let endpoint = self.endpoint(options, authority)?;
         let send = self.privileged();
         for group in bootstrap::objects(&endpoint) {
             bootstrap::run(group, &send)
@@ -170,17 +174,17 @@ impl ControlPlane {
         &self,
         options: &Options,
         authority: &Authority,
-    ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let kept = bootstrap::kept(&self.endpoint(options, authority));
-        bootstrap::keep(self.store.clone(), kept, self.privileged())
+    ) -> Result<impl Future<Output = ()> + Send + 'static + use<>> {
+        let kept = bootstrap::kept(&self.endpoint(options, authority)?);
+        Ok(bootstrap::keep(self.store.clone(), kept, self.privileged()))
     }
 
-    fn endpoint(&self, options: &Options, authority: &Authority) -> ApiEndpoint {
-        ApiEndpoint {
-            advertised: SocketAddr::from((options.node_ip, self.port)),
-            service_networks: vec![options.service_cidr.into()],
+    fn endpoint(&self, options: &Options, authority: &Authority) -> Result<ApiEndpoint> {
+        Ok(ApiEndpoint {
+            advertised: advertised(options, self.port)?,
+            service_networks: options.service_cidrs.to_vec(),
             client_ca: authority.certificate.clone(),
-        }
+        })
     }
 
     /// Keeps the IPAddress objects in step with the allocator. To be taken once, after the bootstrap.
@@ -280,11 +284,7 @@ fn plugins(
     let (changes, ip_changes) = IpChanges::channel();
     let (first, last) = options.node_ports;
     let range = PortRange { first, last };
-    let allocator = Arc::new(ServiceAllocator::new(
-        &[options.service_cidr.into()],
-        range,
-        changes,
-    ));
+    let allocator = Arc::new(ServiceAllocator::new(options.service_cidrs, range, changes));
     let mut admission = admission::default_plugins(&authorizers, &rbac);
     admission.push(Arc::new(ServiceWarnings));
     admission.push(allocator.clone());

@@ -17,8 +17,8 @@ pub fn start(config: &ClusterConfig, authority: &Authority, control_plane: &Cont
     tasks.spawn("event recorder", recording);
     let specs = coracle_controllers::all(&coracle_controllers::Config {
         started: Timestamp::now(),
-        cluster_cidrs: vec![config.cluster_cidr.into()],
-        service_cidrs: vec![config.service_cidr.into()],
+        cluster_cidrs: config.cluster_cidr.clone(),
+        service_cidrs: config.service_cidr.clone(),
         node_ports: config.service_node_port_range.0..=config.service_node_port_range.1,
         root_ca_pem: authority.certificate.clone(),
         most_ended_pods: coracle_controllers::Config::MOST_ENDED_PODS,

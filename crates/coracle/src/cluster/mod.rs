@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use node::NodeParts;
 use preflight::Preflight;
 use progress::Progress;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stop::StopSignals;
@@ -42,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A running cluster.
 pub struct Cluster {
     config: ClusterConfig,
-    node_ip: Ipv4Addr,
+    node_ips: Vec<IpAddr>,
     client: Client,
     control_plane: ControlPlane,
     proxy: Arc<ServiceProxy>,
@@ -70,7 +70,7 @@ impl Cluster {
     async fn start_parts(config: ClusterConfig, traces: &mut Traces) -> Result<Self> {
         let mut progress = Progress::start();
         let Preflight {
-            node_ip,
+            node_ips,
             node_name,
             api,
             kubelet,
@@ -78,7 +78,8 @@ impl Cluster {
         traces.take_directories()?;
         record::write(&config)?;
         progress.done(&format!(
-            "this machine can run a cluster: node {node_name}, {node_ip}"
+            "this machine can run a cluster: node {node_name}, {}",
+            list(&node_ips)
         ));
 
         let pki = config.data_dir.join("pki");
@@ -91,9 +92,9 @@ impl Cluster {
             store: &store,
             domain: &config.cluster_domain,
             kubernetes_ip: config.kubernetes_address()?,
-            service_cidr: config.service_cidr,
+            service_cidrs: &config.service_cidr,
             node_ports: config.service_node_port_range,
-            node_ip,
+            node_ips: &node_ips,
             node_name: &node_name,
             service_account_key: &service_account_key,
         };
@@ -106,7 +107,7 @@ impl Cluster {
         tasks.spawn("IP addresses", control_plane.keep_ip_addresses()?);
         tasks.spawn(
             "default objects",
-            control_plane.keep_objects(&options, &authority),
+            control_plane.keep_objects(&options, &authority)?,
         );
         progress.done(&format!("API server on port {}", config.secure_port));
 
@@ -115,7 +116,7 @@ impl Cluster {
 
         let rules = node::packet_rules(&config, &node_name)?;
         traces.in_kernel();
-        let node = (node_name.as_str(), node_ip);
+        let node = (node_name.as_str(), node_ips.as_slice());
         let NodeParts {
             proxy,
             names,
@@ -136,12 +137,12 @@ impl Cluster {
         ready.await.context("the node ended")?;
         progress.done("node Ready");
         dns_synced.await.context("the cluster DNS ended")?;
-        progress.done(&format!("cluster DNS on {}", config.dns_address()?));
+        progress.done(&format!("cluster DNS on {}", list(&config.dns_addresses()?)));
         write_kubeconfig(&config, &authority)?;
         progress.ready(&format!("kubectl --context {} get nodes", kubeconfig::CONTEXT));
         Ok(Self {
             config,
-            node_ip,
+            node_ips,
             client,
             control_plane,
             proxy,
@@ -161,9 +162,9 @@ impl Cluster {
         &self.config
     }
 
-    /// Address of the node.
-    pub fn node_ip(&self) -> Ipv4Addr {
-        self.node_ip
+    /// Address of the node, of the primary family.
+    pub fn node_ip(&self) -> Result<IpAddr> {
+        self.node_ips.first().copied().context("the node has no address")
     }
 
     /// What the node has done for a Service so far, and when.
@@ -214,6 +215,11 @@ impl Cluster {
     }
 }
 
+fn list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
+}
+
 fn write_kubeconfig(config: &ClusterConfig, authority: &Authority) -> Result<()> {
     let Some(file) = config.kubeconfig.clone().or_else(kubeconfig::default_path) else {
         bail!("no home directory for a kubeconfig: give --kubeconfig");
@@ -224,6 +230,9 @@ fn write_kubeconfig(config: &ClusterConfig, authority: &Authority) -> Result<()>
             groups: &["system:masters"],
         },
     )?;
-    let server = format!("https://127.0.0.1:{}", config.secure_port);
+    let server = format!(
+        "https://{}",
+        SocketAddr::new(config.api_address(), config.secure_port)
+    );
     kubeconfig::merge(&file, &server, &authority.certificate, &admin)
 }

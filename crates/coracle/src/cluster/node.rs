@@ -7,7 +7,7 @@ use super::tls;
 use crate::certificates::{Authority, Leaf};
 use crate::commands::image::store_in;
 use crate::config::ClusterConfig;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use coracle_apiserver::UserInfo;
 use coracle_dataplane::Config as ProxyConfig;
 use coracle_dns::{Forwarder, Server as DnsServer, SharedSearchPaths, SharedZone, Zone};
@@ -16,9 +16,9 @@ use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
 use coracle_node::{NodeConfig, Parts, cluster_dns};
 use coracle_oci::{OciRuntime, PullConfig, Runtime, RuntimeConfig};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ pub const NETNS: &str = "netns";
 const NODE: &str = "node";
 const DNS_PORT: u16 = 53;
 /// What a node of upstream's gets out of the cluster's range.
-const NODE_PREFIX: u8 = 24;
+const NODE_PREFIX_V4: u8 = 24;
+const NODE_PREFIX_V6: u8 = 64;
 /// How long a Pod that ends is kept from SIGTERM while the data plane takes it out.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The resolvers behind systemd-resolved's stub: asking the stub from a Pod would go round in a circle.
@@ -57,7 +58,7 @@ pub fn packet_rules(config: &ClusterConfig, name: &str) -> Result<Arc<ServicePro
 /// Starts the node.
 pub async fn start(
     config: &ClusterConfig,
-    (name, ip): (&str, Ipv4Addr),
+    (name, ips): (&str, &[IpAddr]),
     proxy: Arc<ServiceProxy>,
     listener: TcpListener,
     authority: &Authority,
@@ -70,8 +71,11 @@ pub async fn start(
     let zone: SharedZone = Arc::new(Zone::new(&config.cluster_domain)?.into());
     let forwarder = Forwarder::following(resolv_conf());
     let search_paths = SharedSearchPaths::default();
-    let dns_address = SocketAddr::from((config.dns_address()?, DNS_PORT));
-    let dns = DnsServer::bind(dns_address, zone.clone(), forwarder.clone()).await?;
+    let dns_addresses = config.dns_addresses()?;
+    let mut dns = DnsServer::new(zone.clone(), forwarder.clone());
+    for address in &dns_addresses {
+        dns.listen(SocketAddr::new(*address, DNS_PORT)).await?;
+    }
     let (synced, dns_synced) = oneshot::channel();
     let names = Arc::new(cluster_dns::Timeline::default());
     tasks.spawn("cluster DNS", dns.with_search_paths(search_paths.clone()).run());
@@ -96,20 +100,20 @@ pub async fn start(
 
     let images = store_in(&config.data_dir)?;
     let runtime = Runtime::open(runtime_config(config)?).await?;
-    let addresses: [IpAddr; 1] = [ip.into()];
     let pair = authority.issue(
         &format!("system:node:{name}"),
         &Leaf::Server {
             names: &[name.to_owned()],
-            addresses: &addresses,
+            addresses: ips,
         },
     )?;
     let node_config = NodeConfig {
         name: name.to_owned(),
-        addresses: addresses.to_vec(),
-        pod_cidr: Some(pod_cidr(config)?),
+        addresses: ips.to_vec(),
+        pod_cidrs: pod_cidrs(config)?,
         labels: BTreeMap::new(),
-        cluster_dns: vec![config.dns_address()?.into()],
+        // One server that answers for both families; resolvers would ask a second one only if it did not.
+        cluster_dns: dns_addresses.into_iter().take(1).collect(),
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: resolv_conf(),
         data_dir: config.data_dir.join(NODE),
@@ -183,9 +187,9 @@ fn identity(name: &str) -> UserInfo {
 fn network_config(config: &ClusterConfig) -> Result<PodNetworkConfig> {
     Ok(PodNetworkConfig {
         directory: config.run_dir.join(NETNS),
-        pod_cidr: pod_cidr(config)?,
-        service_cidr: config.service_cidr,
-        local_addresses: vec![config.dns_address()?],
+        pod_cidrs: pod_cidrs(config)?,
+        service_cidrs: config.service_cidr.clone(),
+        local_addresses: config.dns_addresses()?,
         mtu: None,
     })
 }
@@ -194,22 +198,25 @@ fn proxy_config(config: &ClusterConfig, node_name: &str) -> Result<ProxyConfig> 
     Ok(ProxyConfig {
         node_name: node_name.to_owned(),
         zone: None,
-        pod_cidrs: vec![config.cluster_cidr.into()],
-        service_cidrs: vec![config.service_cidr.into()],
-        local_addresses: [IpAddr::V4(config.dns_address()?)].into(),
+        pod_cidrs: config.cluster_cidr.clone(),
+        service_cidrs: config.service_cidr.clone(),
+        local_addresses: config.dns_addresses()?.into_iter().collect(),
         load_balancer_pool: config.load_balancer_pool.clone(),
     })
 }
 
-/// The first node has the first part of the cluster's range.
-pub fn pod_cidr(config: &ClusterConfig) -> Result<Ipv4Net> {
-    let range = config.cluster_cidr;
-    let prefix = NODE_PREFIX.max(range.prefix_len());
-    range
-        .subnets(prefix)
-        .ok()
-        .and_then(|mut subnets| subnets.next())
-        .ok_or_else(|| anyhow!("--cluster-cidr {range} is too small"))
+/// The first node has the first part of each of the cluster's ranges.
+pub fn pod_cidrs(config: &ClusterConfig) -> Result<Vec<IpNet>> {
+    let first = |range: &IpNet| {
+        let prefix = if range.addr().is_ipv6() {
+            NODE_PREFIX_V6
+        } else {
+            NODE_PREFIX_V4
+        };
+        IpNet::new(range.network(), prefix.max(range.prefix_len()))
+            .with_context(|| format!("--cluster-cidr {range} cannot be divided"))
+    };
+    config.cluster_cidr.iter().map(first).collect()
 }
 
 fn runtime_config(config: &ClusterConfig) -> Result<RuntimeConfig> {

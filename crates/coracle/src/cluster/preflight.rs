@@ -1,24 +1,29 @@
 //! What must hold before anything is touched: root, free ports, a kernel that can do it. Each failure is one line.
 
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, family};
 use anyhow::{Context, Result, anyhow, bail};
 use coracle_kernel::net::listener::listen_early;
 use coracle_kernel::net::rtnetlink::Rtnetlink;
+use coracle_kernel::net::sysctl;
+use coracle_meta::cidr::indexed_ip;
+use ipnet::IpNet;
 use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-/// An address of TEST-NET-1 (RFC 5737): asking for the route to it sends nothing.
-const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+/// Addresses for documentation (RFC 5737, RFC 3849): asking for the route to them sends nothing.
+const ANYWHERE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const ANYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const DISCARD_PORT: u16 = 9;
 
 /// What the checks found and took.
 pub struct Preflight {
-    /// Address of the node.
-    pub node_ip: Ipv4Addr,
+    /// Addresses of the node, one for each of the cluster's families, the primary one first.
+    pub node_ips: Vec<IpAddr>,
     /// Name of the node.
     pub node_name: String,
     /// The API server's listeners.
@@ -31,27 +36,28 @@ pub struct Preflight {
 pub fn check(config: &ClusterConfig) -> Result<Preflight> {
     config.check()?;
     require_root()?;
-    let node_ip = node_ip(config)?;
+    require_ipv6(config)?;
+    let node_ips = node_ips(config)?;
     let node_name = config.node_name()?;
     let errors = coracle_meta::names::is_dns1123_subdomain(&node_name);
     if let Some(error) = errors.first() {
         bail!("node name {node_name:?} is not valid: {error}");
     }
     let api = config
-        .bind_addresses(node_ip)
+        .bind_addresses(&node_ips)
         .into_iter()
         .map(|address| listen(config, address, config.secure_port, "API server", "--secure-port"))
         .collect::<Result<_>>()?;
     let kubelet = listen(
         config,
-        node_ip.into(),
+        *node_ips.first().context("the node has no address")?,
         config.kubelet_port,
         "node API",
         "--kubelet-port",
     )?;
     require_kernel()?;
     Ok(Preflight {
-        node_ip,
+        node_ips,
         node_name,
         api,
         kubelet,
@@ -68,50 +74,63 @@ fn require_root() -> Result<()> {
     }
 }
 
-/// The node's address: the flag, else the one that the default route uses, else one that a network device has. A
-/// machine without any network has the first pod address: the pod network puts it on `lo`.
-pub fn node_ip(config: &ClusterConfig) -> Result<Ipv4Addr> {
-    if let Some(address) = config.node_ip {
-        return Ok(address);
-    }
-    match default_route_address().map_or_else(address_of_a_device, |address| Ok(Some(address)))? {
-        Some(address) => Ok(address),
-        None => pod_network_address(config),
-    }
+/// The node's addresses, one for each of the cluster's families, the primary one first: the flag, else the one that the
+/// default route uses, else one that a network device has. A machine without any network has the first pod address:
+/// the pod network puts it on `lo`.
+pub fn node_ips(config: &ClusterConfig) -> Result<Vec<IpAddr>> {
+    let of = |ipv6: bool| -> Result<IpAddr> {
+        let told = config.node_ip.iter().find(|ip| ip.is_ipv6() == ipv6);
+        if let Some(address) = told.copied().or_else(|| default_route_address(ipv6)) {
+            return Ok(address);
+        }
+        match address_of_a_device(config, ipv6)? {
+            Some(address) => Ok(address),
+            None => pod_network_addresses(config)?
+                .into_iter()
+                .find(|address| address.is_ipv6() == ipv6)
+                .with_context(|| format!("--cluster-cidr has no {} address", family(ipv6))),
+        }
+    };
+    config.families().map(of).collect()
 }
 
-fn default_route_address() -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ANYWHERE).ok()?;
-    match socket.local_addr().ok()?.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
+fn default_route_address(ipv6: bool) -> Option<IpAddr> {
+    let (any, anywhere): (IpAddr, IpAddr) = if ipv6 {
+        (Ipv6Addr::UNSPECIFIED.into(), ANYWHERE_V6.into())
+    } else {
+        (Ipv4Addr::UNSPECIFIED.into(), ANYWHERE_V4.into())
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((anywhere, DISCARD_PORT)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
-fn address_of_a_device() -> Result<Option<Ipv4Addr>> {
+/// Not one of those that an earlier daemon put on `lo`.
+fn address_of_a_device(config: &ClusterConfig, ipv6: bool) -> Result<Option<IpAddr>> {
     let addresses = Rtnetlink::open()
         .and_then(|mut network| network.addresses())
         .context("cannot read this machine's addresses")?;
-    Ok(addresses.iter().find_map(|address| match address.ip {
-        IpAddr::V4(ip) if address.universe && !ip.is_loopback() => Some(ip),
-        _ => None,
-    }))
+    let own = |ip: &IpAddr| config.cluster_cidr.iter().any(|range| range.contains(ip));
+    let mut found = addresses
+        .iter()
+        .filter(|address| address.universe && address.ip.is_ipv6() == ipv6)
+        .map(|address| address.ip);
+    Ok(found.find(|ip| !ip.is_loopback() && !own(ip)))
 }
 
-fn pod_network_address(config: &ClusterConfig) -> Result<Ipv4Addr> {
-    let first = super::node::pod_cidr(config)?.hosts().next();
-    first.ok_or_else(|| anyhow!("--cluster-cidr {} is too small", config.cluster_cidr))
+fn pod_network_addresses(config: &ClusterConfig) -> Result<Vec<IpAddr>> {
+    let first =
+        |range: IpNet| indexed_ip(range, 1).with_context(|| format!("--cluster-cidr {range} is too small"));
+    super::node::pod_cidrs(config)?.into_iter().map(first).collect()
 }
 
 /// Addresses that the pod network brings, or brings up with `lo`, can be listened on before that.
 fn listen(config: &ClusterConfig, address: IpAddr, port: u16, who: &str, flag: &str) -> Result<TcpListener> {
     let socket = SocketAddr::new(address, port);
-    let listener = match address {
-        IpAddr::V4(early) if early.is_loopback() || early == pod_network_address(config)? => {
-            listen_early(SocketAddrV4::new(early, port))
-        }
-        _ => TcpListener::bind(socket),
+    let listener = if address.is_loopback() || pod_network_addresses(config)?.contains(&address) {
+        listen_early(socket)
+    } else {
+        TcpListener::bind(socket)
     };
     listener.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
@@ -120,6 +139,25 @@ fn listen(config: &ClusterConfig, address: IpAddr, port: u16, who: &str, flag: &
         std::io::ErrorKind::AddrNotAvailable => anyhow!("{address} is not an address of this machine"),
         _ => anyhow!("the {who} cannot listen on {socket}: {error}"),
     })
+}
+
+/// A kernel without IPv6, or with IPv6 switched off on the devices that are yet to come, cannot run an IPv6 cluster.
+fn require_ipv6(config: &ClusterConfig) -> Result<()> {
+    if !config.families().any(|ipv6| ipv6) {
+        return Ok(());
+    }
+    for device in ["lo", "default"] {
+        let name = format!("ipv6/conf/{device}/disable_ipv6");
+        match sysctl::get(&name).as_deref() {
+            None => bail!("this kernel lacks IPv6, which --cluster-cidr and --service-cidr ask for"),
+            Some("0") => {}
+            Some(_) => bail!(
+                "IPv6 is switched off on this machine, and --cluster-cidr and --service-cidr ask for it: \
+                 sysctl -w net.ipv6.conf.{device}.disable_ipv6=0"
+            ),
+        }
+    }
+    Ok(())
 }
 
 fn require_kernel() -> Result<()> {

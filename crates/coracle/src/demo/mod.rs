@@ -19,7 +19,7 @@ use coracle_meta::object::ObjectExt;
 use coracle_reconcile::Key;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -108,7 +108,7 @@ async fn show(cluster: &Cluster) -> Result<()> {
     let service = manifests::expose(client, "go-demo-2", "go-demo-2-svc", program::DB_HTTP_PORT).await?;
     let stored = Timestamp::now();
     line("    service/go-demo-2-svc exposed");
-    call(cluster.node_ip(), &service, "/").await?;
+    call(cluster.node_ip()?, &service, "/").await?;
     let answered = Timestamp::now();
 
     line("\nDatabase and API apart: the API finds its database by the name of a Service");
@@ -119,7 +119,7 @@ async fn show(cluster: &Cluster) -> Result<()> {
     let service = client
         .get(&services, &Key::new("default", "go-demo-2-api"))
         .await?;
-    call(cluster.node_ip(), &service, "/demo/hello").await?;
+    call(cluster.node_ip()?, &service, "/demo/hello").await?;
 
     line("\nWhat happened when the Service go-demo-2-svc was created");
     let mut steps = cluster.timeline("default", "go-demo-2-svc");
@@ -186,7 +186,7 @@ async fn watch_replica_set(client: &Client, name: &str) -> Result<WatchStream> {
 }
 
 /// Calls a Service by its node port, as somebody outside would.
-async fn call(node_ip: Ipv4Addr, service: &Value, path: &str) -> Result<()> {
+async fn call(node_ip: IpAddr, service: &Value, path: &str) -> Result<()> {
     let port = service["spec"]["ports"][0]["nodePort"]
         .as_u64()
         .and_then(|p| u16::try_from(p).ok());
@@ -198,6 +198,10 @@ async fn call(node_ip: Ipv4Addr, service: &Value, path: &str) -> Result<()> {
 }
 
 async fn stay(cluster: &mut Cluster, signals: &mut StopSignals) -> Result<()> {
+    let host = match cluster.node_ip()? {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
     line(&format!(
         "\nThe cluster stays up until Ctrl-C. Try, in another terminal:
   kubectl get all
@@ -205,8 +209,7 @@ async fn stay(cluster: &mut Cluster, signals: &mut StopSignals) -> Result<()> {
   kubectl describe svc go-demo-2-api
   kubectl scale rs go-demo-2-api --replicas=5
   kubectl delete pod -l type=api --wait=false && kubectl get pods -w
-  curl -i http://{}:$(kubectl get svc go-demo-2-api -o jsonpath='{{.spec.ports[0].nodePort}}')/demo/hello",
-        cluster.node_ip()
+  curl -i http://{host}:$(kubectl get svc go-demo-2-api -o jsonpath='{{.spec.ports[0].nodePort}}')/demo/hello"
     ));
     cluster.until_stopped(signals).await
 }

@@ -4,7 +4,7 @@
 //! cannot reach its database by the name in `DB`, so that running replicas prove that names and Services work.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ pub fn api() -> ExitCode {
 
 /// Answers each `ping` that comes over UDP.
 fn answer_datagrams(hostname: &str) {
-    let socket = match UdpSocket::bind(("0.0.0.0", DB_PORT)) {
+    let socket = match UdpSocket::bind(anywhere(DB_PORT).as_slice()) {
         Ok(socket) => socket,
         Err(error) => {
             eprintln!("cannot listen on UDP port {DB_PORT}: {error}");
@@ -162,8 +162,16 @@ fn ping(db: &str) -> std::io::Result<String> {
     Err(last)
 }
 
+/// Both families, or IPv4 alone where there is no IPv6.
+fn anywhere(port: u16) -> [SocketAddr; 2] {
+    [
+        (Ipv6Addr::UNSPECIFIED, port).into(),
+        (Ipv4Addr::UNSPECIFIED, port).into(),
+    ]
+}
+
 fn listen(port: u16) -> Option<TcpListener> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).and_then(|listener| {
+    let listener = TcpListener::bind(anywhere(port).as_slice()).and_then(|listener| {
         open_listeners().push(listener.try_clone()?);
         Ok(listener)
     });

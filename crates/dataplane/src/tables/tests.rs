@@ -1,14 +1,67 @@
-//! Flows through the fake kernel: a table of cases, and properties over random histories.
+//! Flows through the fake kernel: a table of cases, and properties over random histories. Written in IPv4, and compiled
+//! a second time, as `tests_in_ipv6`, with the twins of all addresses.
 
 use super::*;
 use crate::fake_kernel::{Affinity, FakeKernel, Outcome, Packet, connect, trace};
-use crate::fixtures::{NODE, config, ip, node_addresses, service, slice};
+use crate::fixtures::{self, NODE};
 use crate::frontend::Operation;
+use coracle_testkit::ipv6_twin;
 use proptest::prelude::*;
 
 const PORT: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;
 const POD: &str = "10.244.0.9";
 const OUTSIDE: &str = "203.0.113.5";
+
+/// A text in the family that these tests are for.
+fn here(text: &str) -> String {
+    if module_path!().ends_with("in_ipv6") {
+        ipv6_twin::text(text)
+    } else {
+        text.to_owned()
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    fixtures::ip(&here(text))
+}
+
+fn target(text: &str) -> Target {
+    here(text).parse().expect("address and port")
+}
+
+fn config() -> Config {
+    let translated = |cidrs: Vec<IpNet>| -> Vec<IpNet> {
+        let texts = cidrs.iter().map(|cidr| here(&cidr.to_string()));
+        texts.map(|text| text.parse().expect("a range")).collect()
+    };
+    let config = fixtures::config();
+    let local = config
+        .local_addresses
+        .iter()
+        .map(|address| ip(&address.to_string()));
+    Config {
+        local_addresses: local.collect(),
+        pod_cidrs: translated(config.pod_cidrs),
+        service_cidrs: translated(config.service_cidrs),
+        load_balancer_pool: translated(config.load_balancer_pool),
+        ..config
+    }
+}
+
+fn node_addresses() -> BTreeSet<IpAddr> {
+    let addresses = fixtures::node_addresses();
+    addresses.iter().map(|address| ip(&address.to_string())).collect()
+}
+
+fn service(name: &str, spec: &str, status: &str) -> Service {
+    fixtures::service(name, &here(spec), &here(status))
+}
+
+fn slice(name: &str, service: &str, ports: &str, endpoints: &[&str]) -> EndpointSlice {
+    let endpoints: Vec<String> = endpoints.iter().map(|words| here(words)).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    fixtures::slice(name, service, ports, &endpoints)
+}
 
 /// A kernel that follows the tables.
 struct World {
@@ -68,7 +121,7 @@ impl World {
     fn outcomes(&self, from: &str, to: &str, protocol: Protocol) -> BTreeSet<Outcome> {
         let packet = Packet {
             source: ip(from),
-            destination: to.parse().expect("address and port"),
+            destination: target(to),
             protocol,
         };
         trace(
@@ -84,7 +137,7 @@ impl World {
 fn sent(to: &[&str], source_rewritten: bool) -> BTreeSet<Outcome> {
     to.iter()
         .map(|to| Outcome::Sent {
-            to: to.parse().expect("address and port"),
+            to: target(to),
             source_rewritten,
         })
         .collect()
@@ -432,7 +485,7 @@ fn new_connections_go_to_the_endpoints_with_the_least_load() {
     let mut slice = slice("w", "web", PORT, &endpoints);
     let weights = (
         "coracle.dev/weights".to_owned(),
-        "10.244.0.7=3, 10.244.0.6=x".to_owned(),
+        here("10.244.0.7=3, 10.244.0.6=x"),
     );
     slice.metadata.annotations = Some([weights].into());
     for (balancing, steps) in [
@@ -470,7 +523,7 @@ fn new_connections_go_to_the_endpoints_with_the_least_load() {
         let mut world = world(&[balanced("web", spec, balancing)], std::slice::from_ref(&slice));
         assert_eq!(world.tables.counted().map(|counted| counted.len()), Some(3));
         for (endpoint, connections, expected) in steps {
-            let endpoint = endpoint.parse().expect("address and port");
+            let endpoint = target(endpoint);
             world
                 .tables
                 .set_connections((Protocol::Tcp, endpoint), connections, 1);
@@ -530,9 +583,9 @@ fn pod(name: &str, ports: &str, more: &str) -> Pod {
     let text = format!(
         r#"{{"metadata":{{"namespace":"ns","name":"{name}"}},
             "spec":{{"containers":[{{"name":"c","ports":{ports}}}]{more}}},
-            "status":{{"podIP":"10.244.0.5","podIPs":[{{"ip":"10.244.0.5"}},{{"ip":"fd00:244::5"}}]}}}}"#
+            "status":{{"podIP":"10.244.0.5","podIPs":[{{"ip":"10.244.0.5"}}]}}}}"#
     );
-    serde_json::from_str(&text).expect("a pod")
+    serde_json::from_str(&here(&text)).expect("a pod")
 }
 
 #[test]
@@ -625,36 +678,55 @@ fn services_that_are_not_for_us() {
     );
 }
 
+/// What a node in both families does is what two nodes would do, each in one.
 #[test]
-fn ipv6_has_its_own_frontends() {
-    let mut config = config();
-    config.pod_cidrs.push("fd00:244::/64".parse().expect("a range"));
-    config
-        .service_cidrs
-        .push("fd00:96::/112".parse().expect("a range"));
-    let mut world = World::new(config);
-    world.tables.set_service(&service(
+fn two_families_do_not_touch_each_other() {
+    let ipv4 = fixtures::config();
+    let ipv6 = Config {
+        pod_cidrs: vec!["fd00:244::/64".parse().expect("a range")],
+        service_cidrs: vec!["fd00:96::/112".parse().expect("a range")],
+        ..ipv4.clone()
+    };
+    let both = Config {
+        pod_cidrs: [ipv4.pod_cidrs.clone(), ipv6.pod_cidrs.clone()].concat(),
+        service_cidrs: [ipv4.service_cidrs.clone(), ipv6.service_cidrs.clone()].concat(),
+        ..ipv4.clone()
+    };
+    let web = fixtures::service(
         "web",
         r#"{"type":"NodePort","clusterIP":"10.96.0.80","clusterIPs":["10.96.0.80","fd00:96::80"],"ports":[{"port":80,"nodePort":30001}]}"#,
         "{}",
-    ));
-    world.tables.set_slice(slice("a", "web", PORT, &["10.244.0.5"]));
-    world.tables.set_slice(slice("b", "web", PORT, &["fd00:244::5"]));
-    world.change();
-    assert_eq!(
-        world.outcomes("fd00:244::9", "[fd00:96::80]:80", Protocol::Tcp),
-        sent(&["[fd00:244::5]:8080"], false)
     );
-    assert_eq!(
-        world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp),
-        sent(&["10.244.0.5:8080"], false)
+    let only_ipv6 = fixtures::service(
+        "six",
+        r#"{"clusterIP":"fd00:96::81","ports":[{"port":80}]}"#,
+        "{}",
     );
-    assert!(
-        world
-            .kernel
-            .state()
-            .contains_key(&Key::Service(Frontend::node_port(true, Protocol::Tcp, 30001)))
-    );
+    let mut pod: Pod = pod("p", r#"[{"containerPort":80,"hostPort":8080}]"#, "");
+    let ips = r#"[{"ip":"10.244.0.5"},{"ip":"fd00:244::5"}]"#;
+    pod.status.as_mut().expect("a status").pod_ips = serde_json::from_str(ips).expect("addresses");
+    let state = |config: &Config| {
+        let mut tables = Tables::new(config.clone());
+        tables.set_service(&web);
+        tables.set_service(&only_ipv6);
+        tables.set_slice(fixtures::slice("a", "web", PORT, &["10.244.0.5", "10.244.0.6"]));
+        tables.set_slice(fixtures::slice("b", "web", PORT, &["fd00:244::5"]));
+        tables.set_pod(&pod);
+        tables.change();
+        tables.state().clone()
+    };
+    let of_family = |config: &Config, ipv6: bool| -> State {
+        let all = state(config).into_iter();
+        all.filter(|(key, _)| key.address().is_ipv6() == ipv6).collect()
+    };
+    for (alone, ipv6) in [(&ipv4, false), (&ipv6, true)] {
+        let found = of_family(&both, ipv6);
+        for port in [30001, 8080] {
+            let on_the_node = Frontend::node_port(ipv6, Protocol::Tcp, port);
+            assert!(found.contains_key(&Key::Service(on_the_node)), "{on_the_node}");
+        }
+        assert_eq!(found, of_family(alone, ipv6));
+    }
 }
 
 #[test]
@@ -674,7 +746,7 @@ fn a_client_stays_with_its_endpoint_until_that_is_gone() {
     let mut ask = |world: &World, affinity: &mut Affinity| {
         let packet = Packet {
             source: ip(POD),
-            destination: "10.96.0.80:80".parse().expect("address and port"),
+            destination: target("10.96.0.80:80"),
             protocol: Protocol::Tcp,
         };
         let mut choose = |bound: usize| random.next().expect("no end") % bound;
@@ -697,7 +769,7 @@ fn a_client_stays_with_its_endpoint_until_that_is_gone() {
     }
     // The others go: still the same one. It goes itself: another one, for good, before any sweep.
     let rest: Vec<String> = (5..8)
-        .map(|n| format!("10.244.0.{n}"))
+        .map(|n| here(&format!("10.244.0.{n}")))
         .filter(|ip| *ip != first.ip().to_string())
         .collect();
     world
@@ -998,7 +1070,7 @@ proptest! {
                     scratch.set_slice(slice);
                 }
                 Event::Load { service, endpoint, connections } => {
-                    let target = Target::new([10, 244, service, endpoint].into(), 8080);
+                    let target = target(&format!("10.244.{service}.{endpoint}:8080"));
                     world.tables.set_connections((Protocol::Tcp, target), connections, 0);
                     loads.insert(target, connections);
                 }
@@ -1046,7 +1118,7 @@ fn check_packets_on_their_way(world: &World) -> Result<(), TestCaseError> {
         for from in [POD, OUTSIDE] {
             let packet = Packet {
                 source: ip(from),
-                destination: to.parse().expect("address and port"),
+                destination: target(&to),
                 protocol: Protocol::Tcp,
             };
             let trace = |states: &[&State]| {

@@ -28,7 +28,7 @@ pub fn create<T: Send>(path: &Path, inside: impl FnOnce(BorrowedFd<'_>) -> Resul
         File::create(path).map_err(|error| Error::new(format!("create {}", path.display()), error))?;
         let bound = rustix::mount::mount_bind(OWN, path)
             .map_err(|errno| Error::new(format!("bind a network namespace to {}", path.display()), errno))
-            .and_then(|()| open(Path::new(OWN)))
+            .and_then(|()| own())
             .and_then(|own| inside(own.as_fd()));
         if bound.is_err() {
             // The first error is the one to report.
@@ -104,6 +104,11 @@ pub fn tcp_socket(path: &Path, family: AddressFamily) -> Result<OwnedFd> {
         )
     })?
     .map_err(|errno| Error::new(format!("open a TCP socket in {}", path.display()), errno))
+}
+
+/// Opens the namespace of the calling thread.
+pub fn own() -> Result<OwnedFd> {
+    open(Path::new(OWN))
 }
 
 /// Opens a namespace by the file that names it.

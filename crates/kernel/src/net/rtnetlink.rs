@@ -50,7 +50,8 @@ pub enum Scope {
     Universe,
     /// This link.
     Link,
-    /// This host: never chosen as the source of traffic that leaves it.
+    /// This host: never chosen as the source of traffic that leaves it. IPv6 knows no such addresses; there the
+    /// address counts as deprecated, and others are chosen before it.
     Host,
 }
 
@@ -242,8 +243,6 @@ impl Rtnetlink {
     /// whether that is unique is noise where nobody uses it; and with `strict`, what comes in from it must have a
     /// source address that is routed out over it (`rp_filter`). No error on a kernel without IPv6.
     pub fn configure(&mut self, link: u32, strict: bool) -> Result<()> {
-        const INET: u16 = 2;
-        const INET6: u16 = 10;
         const CONFIGURATION: u16 = 1;
         const REVERSE_PATH_FILTER: u16 = 8;
         const NO_ADDRESS: u8 = 1;
@@ -251,7 +250,7 @@ impl Rtnetlink {
         if strict {
             self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
                 m.nest(link::AF_SPEC, |m| {
-                    m.nest(INET, |m| {
+                    m.nest(INET.into(), |m| {
                         m.nest(CONFIGURATION, |m| m.ne32(REVERSE_PATH_FILTER, 1))
                     });
                 });
@@ -259,7 +258,7 @@ impl Rtnetlink {
         }
         let result = self.send(&what, NEW_LINK, 0, &link_header(link, 0), |m| {
             m.nest(link::AF_SPEC, |m| {
-                m.nest(INET6, |m| {
+                m.nest(INET6.into(), |m| {
                     m.attribute(link::INET6_ADDRESS_GENERATION, &[NO_ADDRESS])
                 });
             });
@@ -309,18 +308,17 @@ impl Rtnetlink {
         Ok(addresses)
     }
 
-    /// Puts an address on a device; no error if it is there.
+    /// Puts an address on a device, to be used at once: an IPv6 address is not looked for on the wire before. No error
+    /// if it is there.
     pub fn add_address(&mut self, link: u32, ip: IpAddr, prefix: u8, scope: Scope) -> Result<()> {
         let what = format!("add the address {ip}/{prefix} to network device {link}");
-        self.send(
-            &what,
-            NEW_ADDRESS,
-            CREATE | REPLACE,
-            &address_header(link, ip, prefix, scope),
-            |m| {
-                address_body(m, ip);
-            },
-        )
+        let header = address_header(link, ip, prefix, scope);
+        self.send(&what, NEW_ADDRESS, CREATE | REPLACE, &header, |m| {
+            address_body(m, ip);
+            if ip.is_ipv6() && scope == Scope::Host {
+                m.attribute(CACHE_INFO, &VALID_BUT_DEPRECATED);
+            }
+        })
     }
 
     /// Takes an address off a device; no error if it is not there.
@@ -352,17 +350,17 @@ impl Rtnetlink {
         }
     }
 
-    /// The device of the IPv4 default route with the lowest metric, if there is one.
-    pub fn default_route_link(&mut self) -> Result<Option<u32>> {
-        const IPV4: u8 = 2;
+    /// The device of a family's default route with the lowest metric, if there is one.
+    pub fn default_route_link(&mut self, ipv6: bool) -> Result<Option<u32>> {
         const OUTPUT: u16 = 4;
         const METRIC: u16 = 6;
         let mut messages = Messages::new();
-        let header = [IPV4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let family = if ipv6 { INET6 } else { INET };
+        let header = [family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         messages.message(GET_ROUTE, REQUEST | DUMP, &header, |_| ());
         let mut best: Option<(u32, u32)> = None;
         self.socket.dump("list routes", &messages, |_, payload| {
-            let (Some(&[_, 0, _, _, MAIN_TABLE, ..]), Some(attributes)) =
+            let (Some(&[_, 0, _, _, MAIN_TABLE, _, _, UNICAST, ..]), Some(attributes)) =
                 (payload.get(..12), payload.get(12..))
             else {
                 return;
@@ -445,6 +443,8 @@ impl Rtnetlink {
 }
 
 const MAIN_TABLE: u8 = 254;
+/// Type of a route that leads on, and is no refusal.
+const UNICAST: u8 = 1;
 const INET: u8 = 2;
 const INET6: u8 = 10;
 const NEIGHBOUR_DESTINATION: u16 = 1;
@@ -490,6 +490,10 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
 
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
+const CACHE_INFO: u16 = 6;
+/// `struct ifa_cacheinfo`: preferred for no time, valid for ever.
+const VALID_BUT_DEPRECATED: [u8; 16] = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+const DEPRECATED: u8 = 0x20;
 
 fn address_header(link: u32, ip: IpAddr, prefix: u8, scope: Scope) -> [u8; 8] {
     const NO_DUPLICATE_DETECTION: u8 = 0x2;
@@ -513,7 +517,7 @@ fn address_body(m: &mut Messages, ip: IpAddr) {
 }
 
 fn parse_address(payload: &[u8]) -> Option<Address> {
-    let &[_, prefix, _, scope, ..] = payload.get(..8)? else {
+    let &[_, prefix, flags, scope, ..] = payload.get(..8)? else {
         return None;
     };
     let attributes = Attributes(payload.get(8..)?);
@@ -522,13 +526,12 @@ fn parse_address(payload: &[u8]) -> Option<Address> {
         link: u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?),
         ip: parse_ip(bytes)?,
         prefix,
-        universe: scope == Scope::Universe.number(),
+        universe: scope == Scope::Universe.number() && flags & DEPRECATED == 0,
     })
 }
 
 fn route_header(route: &Route) -> [u8; 12] {
     const STATIC: u8 = 4;
-    const UNICAST: u8 = 1;
     const ON_LINK: u32 = 4;
     let flags = if route.gateway.is_some() { ON_LINK } else { 0 }.to_ne_bytes();
     let (destination, prefix) = route.destination;

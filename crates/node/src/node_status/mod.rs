@@ -7,4 +7,4 @@ mod registration;
 
 pub use lease::run as run_lease;
 pub use machine::Resources;
-pub use registration::{pod_cidr, register, run};
+pub use registration::{pod_cidrs, register, run};

@@ -52,8 +52,8 @@ async fn try_register(kubelet: &Kubelet, port: u16) -> Result<Node, ClientError>
         "spec": {},
         "status": status,
     });
-    if let Some(range) = config.pod_cidr {
-        object["spec"] = json!({"podCIDR": range, "podCIDRs": [range]});
+    if let Some(primary) = config.pod_cidrs.first() {
+        object["spec"] = json!({"podCIDR": primary, "podCIDRs": config.pod_cidrs});
     }
     match kubelet.client.create(&nodes(), "", &object).await {
         Ok(created) => decode(created),
@@ -229,8 +229,8 @@ fn regarding(node: &Node) -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": name, "namespace": ""})
 }
 
-/// The range that the cluster gave to the node, as soon as it has one.
-pub async fn pod_cidr(client: &Client, name: &str, within: Duration) -> Option<ipnet::Ipv4Net> {
+/// The pod ranges that the cluster gave to the node, as soon as it has any; empty if it has none in time.
+pub async fn pod_cidrs(client: &Client, name: &str, within: Duration) -> Vec<ipnet::IpNet> {
     use coracle_client::{Event, informer};
     let (sender, mut events) = tokio::sync::mpsc::channel(16);
     let options = informer::Options {
@@ -244,17 +244,18 @@ pub async fn pod_cidr(client: &Client, name: &str, within: Duration) -> Option<i
                 continue;
             };
             let node: Option<Node> = serde_json::from_slice(&object).ok();
-            let range = node.and_then(|n| n.spec?.pod_cidr?.parse().ok());
-            if range.is_some() {
-                return range;
+            let ranges = node.and_then(|n| n.spec?.pod_cidrs).unwrap_or_default();
+            let ranges: Vec<ipnet::IpNet> = ranges.iter().filter_map(|range| range.parse().ok()).collect();
+            if !ranges.is_empty() {
+                return ranges;
             }
         }
-        None
+        Vec::new()
     };
     // Cancel-safe: whatever ends first ends all.
     tokio::select! {
-        range = look => range,
-        () = informer => None,
-        () = tokio::time::sleep(within) => None,
+        ranges = look => ranges,
+        () = informer => Vec::new(),
+        () = tokio::time::sleep(within) => Vec::new(),
     }
 }

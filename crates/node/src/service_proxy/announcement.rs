@@ -34,7 +34,10 @@ impl Announcements {
     pub fn announce(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
         let links = self.host.links()?;
         let own = self.host.addresses()?;
-        let outside = self.host.default_route_link()?;
+        let outside = [
+            self.host.default_route_link(false)?,
+            self.host.default_route_link(true)?,
+        ];
         let by_index = |index| links.iter().find(|link| link.index == index);
         let mut wanted = Vec::new();
         for ip in addresses {
@@ -44,7 +47,13 @@ impl Announcements {
             let on_link = own.iter().find(|address| {
                 IpNet::new(address.ip, address.prefix).is_ok_and(|network| network.contains(ip))
             });
-            let link = on_link.map(|address| address.link).or(outside).and_then(by_index);
+            let [same, other] = if ip.is_ipv6() {
+                [outside[1], outside[0]]
+            } else {
+                outside
+            };
+            let on_link = on_link.map(|address| address.link);
+            let link = on_link.or(same).or(other).and_then(by_index);
             match link.filter(|link| link.mac.is_some()) {
                 Some(link) => wanted.push((link, *ip)),
                 None => tracing::warn!(address = %ip, "no Ethernet device to announce the address on"),

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +29,12 @@ const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-we
 /// Answers on the health check port of each Service that has one, until the future is dropped.
 pub async fn serve_health_checks(proxy: &ServiceProxy) {
     let mut checks = proxy.health_checks();
+    // One listener takes connections of both families.
+    let address: IpAddr = if proxy.has_ipv6() {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
     // One task a set: dropping it ends the task.
     let mut servers: BTreeMap<ServiceKey, (u16, JoinSet<()>)> = BTreeMap::new();
     loop {
@@ -44,7 +50,7 @@ pub async fn serve_health_checks(proxy: &ServiceProxy) {
         for (service, HealthCheck { port, .. }) in wanted {
             if let Entry::Vacant(entry) = servers.entry(service) {
                 let mut server = JoinSet::new();
-                server.spawn(serve(port, entry.key().clone(), checks.clone()));
+                server.spawn(serve((address, port), entry.key().clone(), checks.clone()));
                 entry.insert((port, server));
             }
         }
@@ -54,8 +60,8 @@ pub async fn serve_health_checks(proxy: &ServiceProxy) {
     }
 }
 
-async fn serve(port: u16, service: ServiceKey, checks: watch::Receiver<HealthChecks>) {
-    let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+async fn serve((address, port): (IpAddr, u16), service: ServiceKey, checks: watch::Receiver<HealthChecks>) {
+    let listener = match TcpListener::bind((address, port)).await {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(%service, port, %error, "cannot listen for health checks");

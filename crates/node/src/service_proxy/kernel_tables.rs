@@ -87,6 +87,15 @@ impl KernelTables {
             }
             tables.push(table);
         }
+        for family in [Family::Ip, Family::Ip6] {
+            // An earlier daemon had Services in a family that this one does without.
+            let is_used = tables.iter().any(|table| table.rules.family == family);
+            if !is_used && nft.table(family, TABLE)?.is_some() {
+                let mut batch = Batch::new();
+                batch.delete_table(family, TABLE);
+                nft.commit(batch)?;
+            }
+        }
         Ok(Self { nft, tables })
     }
 

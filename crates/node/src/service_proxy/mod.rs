@@ -95,6 +95,7 @@ pub struct ServiceProxy {
     messages: mpsc::Sender<Message>,
     timeline: Arc<Timeline>,
     health_checks: watch::Receiver<HealthChecks>,
+    has_ipv6: bool,
     worker: Option<JoinHandle<net::Result<()>>>,
 }
 
@@ -119,6 +120,7 @@ impl ServiceProxy {
         let addresses = Rtnetlink::open().map_err(Error::Rules)?;
         let link = Rtnetlink::open().map_err(Error::Rules)?;
         let timeline = Arc::new(Timeline::default());
+        let has_ipv6 = config.families().any(|ipv6| ipv6);
         let (messages, inbox) = mpsc::channel();
         let (jobs, job_inbox) = mpsc::channel();
         let (health_checks, told) = watch::channel(HealthChecks::new());
@@ -149,6 +151,7 @@ impl ServiceProxy {
             messages,
             timeline,
             health_checks: told,
+            has_ipv6,
             worker: Some(worker),
         })
     }
@@ -161,6 +164,11 @@ impl ServiceProxy {
     /// When each Service came to be reachable.
     pub fn timeline(&self) -> &Arc<Timeline> {
         &self.timeline
+    }
+
+    /// Whether Services are handled in IPv6.
+    fn has_ipv6(&self) -> bool {
+        self.has_ipv6
     }
 
     /// What health checkers are told, whenever it changes.

@@ -34,7 +34,7 @@ fn proxied(world: &World) -> String {
 
 #[test]
 fn the_node_answers_for_the_address_of_a_load_balancer_while_there_is_one() {
-    on_a_node(|world| {
+    on_an_ipv4_node(|world| {
         let (server, client) = (world.pod(5), world.pod(20));
         let _server = world.serve(&server, 8080);
         // Somebody outside remembers another machine: it is told better without asking.
@@ -87,7 +87,7 @@ fn the_node_answers_for_the_address_of_a_load_balancer_while_there_is_one() {
 
 #[test]
 fn an_address_outside_the_pool_or_the_nodes_own_is_not_answered_for() {
-    on_a_node(|world| {
+    on_an_ipv4_node(|world| {
         let foreign = Ipv4Addr::new(192, 0, 2, 100);
         let proxy = proxy(vec![
             load_balancer("web", SPEC, foreign),
@@ -106,7 +106,7 @@ fn an_address_outside_the_pool_or_the_nodes_own_is_not_answered_for() {
 
 #[test]
 fn ipv6_addresses_are_answered_for_by_neighbour_discovery() {
-    on_a_node(|world| {
+    on_an_ipv4_node(|world| {
         let ips = [1, 2, 0x200].map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
         let [there, here, vip] = ips;
         let add = |device: &str, ip: Ipv6Addr| {

@@ -3,9 +3,10 @@
 use crate::world::*;
 use coracle_dataplane::{Key, Value};
 use coracle_node::service_proxy::{Event, look};
+use coracle_testkit::ipv6_twin;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 80);
 const PLAIN: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 81);
@@ -25,7 +26,7 @@ fn spec(ip: Ipv4Addr) -> String {
 fn hold_clients(world: &World, number: u8) {
     let pod = world.pod(number);
     let listener = world.at(From::Pod(&pod), || {
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080))
+        TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, 8080))
     });
     let listener = listener.expect("a listener");
     std::thread::spawn(move || {
@@ -42,7 +43,7 @@ fn hold_clients(world: &World, number: u8) {
 }
 
 fn connect(to: Ipv4Addr) -> Held {
-    let mut stream = TcpStream::connect_timeout(&(to, 80).into(), PATIENCE).expect("a connection");
+    let mut stream = TcpStream::connect_timeout(&at(to, 80), PATIENCE).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut number = [0];
     stream.read_exact(&mut number).expect("the pod's number");
@@ -59,11 +60,8 @@ fn next_is(pods: &[u8]) {
     let mut is_so = || {
         let state = look().expect("a dump").expect("our table");
         let web = state.iter().filter_map(|(key, value)| match (key, value) {
-            (Key::Slot(frontend, _), Value::Target(target)) if frontend.address == IpAddr::from(WEB) => {
-                match target.ip() {
-                    IpAddr::V4(ip) => Some(ip.octets()[3]),
-                    IpAddr::V6(_) => None,
-                }
+            (Key::Slot(frontend, _), Value::Target(target)) if frontend.address == here(WEB) => {
+                Some(ipv6_twin::back(target.ip()).octets()[3])
             }
             _ => None,
         });
@@ -92,7 +90,7 @@ fn without(pods: &[u8], gone: &[u8]) -> Vec<u8> {
 fn weighted(weights: &str, pods: &[u8]) -> Event {
     let mut event = slice("web", HTTP, pods);
     if let Event::EndpointSlice(slice) = &mut event {
-        let annotation = ("coracle.dev/weights".to_owned(), weights.to_owned());
+        let annotation = ("coracle.dev/weights".to_owned(), text_here(weights));
         slice.metadata.annotations = Some([annotation].into());
     }
     event

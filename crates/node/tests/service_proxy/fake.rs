@@ -4,6 +4,7 @@ use crate::world::*;
 use coracle_dataplane::Tables;
 use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, trace};
 use coracle_node::service_proxy::Event;
+use coracle_testkit::ipv6_twin;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -38,15 +39,15 @@ fn endpoints(service: &str, pods: &[(u8, &str)]) -> Event {
             "addressType":"IPv4","ports":{HTTP},"endpoints":[{}]}}"#,
         list.join(",")
     );
-    Event::EndpointSlice(Box::new(serde_json::from_str(&text).expect("a slice")))
+    slice_of(&text)
 }
 
 fn connect(client: Ipv4Addr, to: SocketAddr) -> Outcome {
-    match TcpStream::connect_timeout(&to, NO_ANSWER) {
+    match TcpStream::connect_timeout(&at(ipv6_twin::back(to.ip()), to.port()), NO_ANSWER) {
         Ok(stream) => {
             let answer = answer(stream).expect("a server says who it is");
             Outcome::Sent {
-                to: (answer.server, 8080).into(),
+                to: at(answer.server, 8080),
                 source_rewritten: answer.client != client,
             }
         }
@@ -92,9 +93,8 @@ fn the_fake_kernel_and_the_real_one_agree() {
             tables.change();
             let _proxy = proxy(events);
 
-            let node_addresses: BTreeSet<IpAddr> = [NODE, NODE_IN_PODS, DNS, Ipv4Addr::LOCALHOST]
-                .map(IpAddr::from)
-                .into();
+            let node_addresses: BTreeSet<IpAddr> =
+                [NODE, NODE_IN_PODS, DNS, Ipv4Addr::LOCALHOST].map(here).into();
             for (from, address) in [
                 (From::Pod(&client), client.ip),
                 (From::Pod(&servers[0]), servers[0].ip),
@@ -114,8 +114,8 @@ fn the_fake_kernel_and_the_real_one_agree() {
                         address
                     };
                     let packet = Packet {
-                        source: source.into(),
-                        destination: to.into(),
+                        source: here(source),
+                        destination: at(to.0, to.1),
                         protocol: coracle_dataplane::Protocol::Tcp,
                     };
                     let mut expected = trace(
@@ -156,10 +156,10 @@ fn the_fake_kernel_and_the_real_one_agree() {
 fn is_sticky(tables: &Tables, to: (Ipv4Addr, u16)) -> bool {
     use coracle_dataplane::{Frontend, Key, Protocol};
     let frontend = if to.0 == NODE {
-        Frontend::node_port(false, Protocol::Tcp, to.1)
+        Frontend::node_port(is_ipv6(), Protocol::Tcp, to.1)
     } else {
         Frontend {
-            address: to.0.into(),
+            address: here(to.0),
             protocol: Protocol::Tcp,
             port: to.1,
         }

@@ -3,7 +3,6 @@
 use crate::world::*;
 use coracle_dataplane::ServiceKey;
 use coracle_node::service_proxy::{Event, ServiceProxy};
-use k8s_openapi::api::core::v1::Pod;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -124,7 +123,7 @@ fn without_endpoints_refused_at_once() {
         proxy.send(no_service("web"));
         settle(&proxy);
         let unallocated = world.at(From::Pod(&client), || {
-            std::net::TcpStream::connect_timeout(&(WEB, 80).into(), Duration::from_millis(300))
+            std::net::TcpStream::connect_timeout(&at(WEB, 80), Duration::from_millis(300))
         });
         assert_eq!(
             unallocated.expect_err("no such Service").kind(),
@@ -151,21 +150,21 @@ fn the_node_answers_for_the_cluster_dns_itself() {
         let spec = r#"{"clusterIP":"10.96.0.10","ports":[{"port":53,"protocol":"UDP"}]}"#;
         let ports = r#"[{"name":"","port":53,"protocol":"UDP"}]"#;
         let _proxy = proxy(vec![service("dns", spec), slice("dns", ports, &[5])]);
-        let dns = UdpSocket::bind((DNS, 53)).expect("the DNS address is on the node");
+        let dns = UdpSocket::bind(at(DNS, 53)).expect("the DNS address is on the node");
         let asked = world.at(From::Pod(&client), || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            socket.send_to(b"?", (DNS, 53))?;
+            let socket = UdpSocket::bind(at(Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.send_to(b"?", at(DNS, 53))?;
             Ok::<_, std::io::Error>(socket)
         });
         let asked = asked.expect("a question");
         let mut buffer = [0; 8];
         dns.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (_, from) = dns.recv_from(&mut buffer).expect("the question arrives");
-        assert_eq!(from.ip(), client.ip);
+        assert_eq!(from.ip(), here(client.ip));
         dns.send_to(b"!", from).expect("an answer");
         asked.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (_, from) = asked.recv_from(&mut buffer).expect("the answer arrives");
-        assert_eq!(from, (DNS, 53).into());
+        assert_eq!(from, at(DNS, 53));
     });
 }
 
@@ -177,8 +176,7 @@ fn a_host_port_leads_to_its_pod() {
         let text = r#"{"metadata":{"namespace":"ns","name":"web"},
             "spec":{"containers":[{"name":"c","ports":[{"containerPort":80,"hostPort":8081}]}]},
             "status":{"podIPs":[{"ip":"10.244.0.5"}]}}"#;
-        let pod: Pod = serde_json::from_str(text).expect("a pod");
-        let proxy = proxy(vec![Event::Pod(Box::new(pod))]);
+        let proxy = proxy(vec![pod_of(text)]);
         for (from, seen_as) in [
             (From::Outside, OUTSIDE),
             (From::Pod(&client), client.ip),
@@ -209,8 +207,8 @@ fn query(socket: &UdpSocket) -> std::io::Result<u8> {
 
 fn udp_client(world: &World, from: From<'_>, to: (Ipv4Addr, u16)) -> UdpSocket {
     let socket = world.at(from, || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect(to)?;
+        let socket = UdpSocket::bind(at(Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(at(to.0, to.1))?;
         Ok::<_, std::io::Error>(socket)
     });
     let socket = socket.expect("a UDP socket");

@@ -20,7 +20,7 @@ fn restricted(ranges: &str, policy: &str) -> String {
 }
 
 fn is_let_through(world: &World, from: From<'_>, to: Ipv4Addr) -> bool {
-    let connected = world.at(from, || TcpStream::connect_timeout(&(to, 80).into(), NO_ANSWER));
+    let connected = world.at(from, || TcpStream::connect_timeout(&at(to, 80), NO_ANSWER));
     match connected {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::TimedOut => false,
@@ -95,7 +95,7 @@ fn a_source_range_of_the_outside() {
 /// What a health checker outside is told: status and body.
 fn health(world: &World, port: u16) -> Option<(String, String)> {
     world.at(From::Outside, || {
-        let mut stream = TcpStream::connect_timeout(&(NODE, port).into(), PATIENCE).ok()?;
+        let mut stream = TcpStream::connect_timeout(&at(NODE, port), PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
         let mut answer = String::new();
@@ -162,7 +162,7 @@ fn health_checkers_are_told_whether_there_are_endpoints_here() {
 const PODS: [u8; 3] = [5, 6, 7];
 
 /// A Service with three endpoints, balanced like this, at two addresses.
-fn with_three(balancing: &str, test: impl FnOnce(&World, &ServiceProxy) + Send) {
+fn with_three(balancing: &str, test: impl Fn(&World, &ServiceProxy) + Sync) {
     on_a_node(|world| {
         let pods = PODS.map(|number| world.pod(number));
         let _servers = pods.each_ref().map(|pod| world.serve(pod, 8080));

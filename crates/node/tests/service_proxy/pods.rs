@@ -30,15 +30,18 @@ fn pods_reach_each_other_and_the_outside() {
 fn a_pod_cannot_send_in_the_name_of_another() {
     on_a_node(|world| {
         let pod = world.pod(2);
-        let received = UdpSocket::bind((NODE_IN_PODS, 7000)).expect("a socket");
+        // In IPv6 it is the packet rules that see to it.
+        let _proxy = proxy(vec![]);
+        let received = UdpSocket::bind(at(NODE_IN_PODS, 7000)).expect("a socket");
         let send = |from: Ipv4Addr, word: &[u8]| {
             world.at(From::Pod(&pod), || {
                 let mut eth0 = Rtnetlink::open().expect("a socket");
                 let link = eth0.require_link("eth0").expect("eth0").index;
-                eth0.add_address(link, from.into(), 32, Scope::Universe)
+                let prefix = if is_ipv6() { 128 } else { 32 };
+                eth0.add_address(link, here(from), prefix, Scope::Universe)
                     .expect("a pod may call itself anything");
-                let socket = UdpSocket::bind((from, 0)).expect("a socket");
-                socket.send_to(word, (NODE_IN_PODS, 7000)).expect("a packet");
+                let socket = UdpSocket::bind(at(from, 0)).expect("a socket");
+                socket.send_to(word, at(NODE_IN_PODS, 7000)).expect("a packet");
             });
         };
         send(Ipv4Addr::new(10, 244, 0, 3), b"forged");
@@ -48,7 +51,7 @@ fn a_pod_cannot_send_in_the_name_of_another() {
         let (length, from) = received.recv_from(&mut word).expect("a packet");
         assert_eq!(
             (&word[..length], from.ip()),
-            (&b"true"[..], pod.ip.into()),
+            (&b"true"[..], here(pod.ip)),
             "the first did not arrive"
         );
     });
@@ -59,12 +62,16 @@ fn attached_pods_survive_the_daemon() {
     on_a_node(|world| {
         let pod = world.pod(2);
         let again = network(&world.directory);
-        assert_eq!(again.list().expect("a list"), std::slice::from_ref(&pod));
-        assert_eq!(again.attach(&pod.pod_uid, pod.ip).expect("still attached"), pod);
-        assert_eq!(again.node_address(), NODE_IN_PODS);
+        assert_eq!(
+            again.list().expect("a list"),
+            std::slice::from_ref(&pod.interface)
+        );
+        let still = again.attach(&pod.pod_uid, &pod.ips).expect("still attached");
+        assert_eq!(still, pod.interface);
+        assert_eq!(again.node_addresses(), [here(NODE_IN_PODS)]);
         assert_eq!(
             again.allocate().expect("an address"),
-            Ipv4Addr::new(10, 244, 0, 3),
+            [here(Ipv4Addr::new(10, 244, 0, 3))],
             "2 is in use"
         );
         let _server = world.serve(&pod, 80);
@@ -86,8 +93,9 @@ fn half_an_attachment_is_done_again() {
         netns::delete(&pod.netns_path).expect("the name goes");
         std::fs::write(&pod.netns_path, "").expect("an empty file is left");
         assert_eq!(world.network.list().expect("a list"), []);
-        let again = world.network.attach(&pod.pod_uid, pod.ip).expect("attached anew");
-        let _server = world.serve(&again, 80);
+        let again = world.network.attach(&pod.pod_uid, &pod.ips);
+        assert_eq!(again.expect("attached anew"), pod.interface);
+        let _server = world.serve(&pod, 80);
         world.ask(From::Node, (pod.ip, 80)).expect("an answer");
     });
 }
@@ -111,7 +119,7 @@ fn many_pods_at_once_and_all_gone() {
             host.addresses()
                 .expect("addresses")
                 .iter()
-                .all(|address| address.ip != NODE_IN_PODS)
+                .all(|address| address.ip != here(NODE_IN_PODS))
         );
         assert_eq!(host.links().expect("links").len(), 2, "lo and the uplink");
     });

@@ -25,14 +25,15 @@ fn a_second_proxy_is_turned_away_and_foreign_changes_too() {
         let first = proxy(vec![]);
         assert!(matches!(ServiceProxy::start(config()), Err(Error::Owned)));
         let mut batch = Batch::new();
-        batch.delete_table(Family::Ip, "coracle");
+        let family = if is_ipv6() { Family::Ip6 } else { Family::Ip };
+        batch.delete_table(family, "coracle");
         let error = Nftables::open()
             .expect("a socket")
             .commit(batch)
             .expect_err("not ours");
         assert!(error.is_not_permitted(), "{error}");
         first.delete().expect("its own process may");
-        let table = Nftables::open().expect("a socket").table(Family::Ip, "coracle");
+        let table = Nftables::open().expect("a socket").table(family, "coracle");
         assert_eq!(table.expect("a look"), None);
     });
 }
@@ -94,7 +95,7 @@ fn a_restart_catches_up_with_what_it_missed() {
             six.ip
         );
         let gone = world.at(From::Pod(&client), || {
-            let to = (Ipv4Addr::new(10, 96, 0, 81), 80).into();
+            let to = at(Ipv4Addr::new(10, 96, 0, 81), 80);
             std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_millis(300))
         });
         assert!(gone.is_err(), "the Service went meanwhile");
@@ -103,7 +104,7 @@ fn a_restart_catches_up_with_what_it_missed() {
 }
 
 /// Until everything is known, the old rules stay: half the events must not be taken for the whole.
-fn settle_without_sync(world: &World, client: &coracle_node::pod_network::PodInterface, expected: Ipv4Addr) {
+fn settle_without_sync(world: &World, client: &Pod, expected: Ipv4Addr) {
     for _ in 0..50 {
         assert_eq!(
             world.ask(From::Pod(client), TO).expect("an answer").server,
@@ -170,7 +171,7 @@ fn rules_of_another_version_are_replaced_in_one_step() {
         let events = || vec![service("web", SPEC), slice("web", HTTP, &[5])];
         let mut other = config();
         // Other pod ranges make other rules.
-        other.pod_cidrs.push("10.245.0.0/16".parse().expect("a range"));
+        other.pod_cidrs.push(range("10.245.0.0/16"));
         let first = ServiceProxy::start(other).expect("a proxy");
         for event in events() {
             first.send(event);
@@ -199,13 +200,16 @@ fn rules_of_another_version_are_replaced_in_one_step() {
 }
 
 #[test]
-fn ipv6_rules_are_taken_and_read_back() {
+fn rules_of_two_families_are_taken_and_read_back() {
     on_a_node(|_| {
         let mut config = config();
-        config.pod_cidrs.push("fd00:244::/64".parse().expect("a range"));
-        config
-            .service_cidrs
-            .push("fd00:96::/112".parse().expect("a range"));
+        // The world has addresses of one family only, and its ranges of the other make no difference.
+        config.pod_cidrs = ["10.244.0.0/16", "fd00:244::/64"]
+            .map(|range| range.parse().expect("a range"))
+            .into();
+        config.service_cidrs = ["10.96.0.0/12", "fd00:96::/112"]
+            .map(|range| range.parse().expect("a range"))
+            .into();
         let start = || {
             let proxy = ServiceProxy::start(config.clone()).expect("a proxy");
             for sticky in ["None", "ClientIP"] {
@@ -218,8 +222,7 @@ fn ipv6_rules_are_taken_and_read_back() {
                     r#"{{"metadata":{{"namespace":"ns","name":"x{sticky}","labels":{{"kubernetes.io/service-name":"{sticky}"}}}},
                     "addressType":"IPv6","ports":{HTTP},"endpoints":[{{"addresses":["fd00:244::5"],"nodeName":"here"}}]}}"#
                 );
-                let slice = serde_json::from_str(&text).expect("a slice");
-                proxy.send(Event::EndpointSlice(Box::new(slice)));
+                proxy.send(slice_of(&text));
             }
             proxy.send(Event::Synced);
             settle(&proxy);

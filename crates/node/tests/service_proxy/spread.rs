@@ -84,13 +84,13 @@ fn an_established_connection_outlives_its_endpoint() {
     on_a_node(|world| {
         let (five, six, client) = (world.pod(5), world.pod(6), world.pod(9));
         let listener = world.at(From::Pod(&five), || {
-            std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).expect("a listener")
+            std::net::TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, 8080)).expect("a listener")
         });
         let _six = world.serve(&six, 8080);
         let spec = r#"{"clusterIP":"10.96.0.80","ports":[{"port":80}]}"#;
         let proxy = proxy(vec![service("web", spec), slice("web", HTTP, &[5])]);
         let mut stream = world.at(From::Pod(&client), || {
-            TcpStream::connect_timeout(&TO.into(), PATIENCE).expect("a connection")
+            TcpStream::connect_timeout(&at(TO.0, TO.1), PATIENCE).expect("a connection")
         });
         let (mut server, _) = listener.accept().expect("the connection");
         proxy.send(slice("web", HTTP, &[6]));

@@ -1,14 +1,20 @@
 //! A node in a network namespace of its own, with pods, and a machine outside. Needs root, and fails without.
+//!
+//! Tests are written in IPv4 and run twice: the second time each address stands for its IPv6 twin, and nothing in the
+//! world has an IPv4 address. Whoever opens a socket of its own asks [`here`] or [`at`] for the address.
 
 use coracle_dataplane::{Config, ServiceKey};
 use coracle_kernel::net::netns;
 use coracle_kernel::net::rtnetlink::{Route, Rtnetlink, Scope, Veth};
 use coracle_node::pod_network::{PodInterface, PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{Event, ServiceProxy};
+use coracle_testkit::ipv6_twin;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,17 +40,81 @@ pub struct World {
 #[derive(Clone, Copy)]
 pub enum From<'a> {
     Node,
-    Pod(&'a PodInterface),
+    Pod(&'a Pod),
     Outside,
 }
 
+/// A pod, and its address as tests name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    pub ip: Ipv4Addr,
+    pub interface: PodInterface,
+}
+
+impl Deref for Pod {
+    type Target = PodInterface;
+
+    fn deref(&self) -> &PodInterface {
+        &self.interface
+    }
+}
+
+/// Whether the world that the calling thread is in is the one of the twins.
+pub fn is_ipv6() -> bool {
+    const TWIN: &str = "fd000064";
+    let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| line.starts_with(TWIN))
+}
+
+/// The address that stands for this one where the calling thread is.
+pub fn here(ip: Ipv4Addr) -> IpAddr {
+    if is_ipv6() {
+        ipv6_twin::of(ip).into()
+    } else {
+        ip.into()
+    }
+}
+
+/// The same with a port.
+pub fn at(ip: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::new(here(ip), port)
+}
+
+/// The same in a text, such as JSON.
+pub fn text_here(text: &str) -> String {
+    if is_ipv6() {
+        ipv6_twin::text(text)
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A network that stands for this one.
+pub fn range(text: &str) -> IpNet {
+    text_here(text).parse().expect("a range")
+}
+
+/// Runs a test once in each family.
+pub fn on_a_node(test: impl Fn(&World) + Sync) {
+    for ipv6 in [false, true] {
+        println!("in {}", if ipv6 { "IPv6" } else { "IPv4" });
+        on_a_node_of(ipv6, &test);
+    }
+}
+
+/// Runs a test that is about one family as it is written.
+pub fn on_an_ipv4_node(test: impl Fn(&World) + Sync) {
+    on_a_node_of(false, &test);
+}
+
 /// Runs a test on a thread inside a fresh namespace; whatever it makes there goes with the namespace.
-pub fn on_a_node(test: impl FnOnce(&World) + Send) {
+fn on_a_node_of(ipv6: bool, test: &(impl Fn(&World) + Sync)) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let node = directory.path().join("node");
     let outside = directory.path().join("outside");
     let result = netns::create(&node, |_| {
-        let world = World::new(directory.path(), &outside);
+        let world = World::new(ipv6, directory.path(), &outside);
+        assert_eq!(is_ipv6(), ipv6);
         let tested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world)));
         // The mounts that name the pods' namespaces are the machine's, and do not go with the node's namespace.
         Ok((tested, world.network.tear_down()))
@@ -59,7 +129,9 @@ pub fn on_a_node(test: impl FnOnce(&World) + Send) {
 }
 
 impl World {
-    fn new(directory: &Path, outside: &Path) -> Self {
+    fn new(ipv6: bool, directory: &Path, outside: &Path) -> Self {
+        let twin = |ip: Ipv4Addr| -> IpAddr { if ipv6 { ipv6_twin::of(ip).into() } else { ip.into() } };
+        let prefix = if ipv6 { 120 } else { 24 };
         let mut here = Rtnetlink::open().expect("a netlink socket");
         netns::create(outside, |namespace| {
             here.add_veth(&Veth {
@@ -73,7 +145,7 @@ impl World {
             let mut there = Rtnetlink::open()?;
             let link = there.require_link("node")?.index;
             there.set_up(link)?;
-            there.add_address(link, OUTSIDE.into(), 24, Scope::Universe)
+            there.add_address(link, twin(OUTSIDE), prefix, Scope::Universe)
         })
         .expect("a machine outside");
         let uplink = here.require_link("uplink").expect("the uplink").index;
@@ -84,12 +156,12 @@ impl World {
         })
         .and_then(|result| result)
         .expect("the machine outside is connected");
-        here.add_address(uplink, NODE.into(), 24, Scope::Universe)
+        here.add_address(uplink, twin(NODE), prefix, Scope::Universe)
             .expect("an address");
         here.add_route(&Route {
-            destination: (Ipv4Addr::UNSPECIFIED.into(), 0),
+            destination: (twin(Ipv4Addr::UNSPECIFIED), 0),
             link: uplink,
-            gateway: Some(OUTSIDE.into()),
+            gateway: Some(twin(OUTSIDE)),
             source: None,
             scope: Scope::Universe,
             mtu: None,
@@ -103,10 +175,13 @@ impl World {
     }
 
     /// A pod whose address ends with this number.
-    pub fn pod(&self, number: u8) -> PodInterface {
-        self.network
-            .attach(&format!("pod-{number}"), Ipv4Addr::new(10, 244, 0, number))
-            .expect("a pod")
+    pub fn pod(&self, number: u8) -> Pod {
+        let ip = Ipv4Addr::new(10, 244, 0, number);
+        let interface = self.network.attach(&format!("pod-{number}"), &[here(ip)]);
+        Pod {
+            ip,
+            interface: interface.expect("a pod"),
+        }
     }
 
     /// Runs a closure where connections begin.
@@ -125,20 +200,24 @@ impl World {
     }
 
     /// Serves TCP in a pod until the handle is dropped.
-    pub fn serve(&self, pod: &PodInterface, port: u16) -> Server {
+    pub fn serve(&self, pod: &Pod, port: u16) -> Server {
         Server::new(self.at(From::Pod(pod), || {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, port))
         }))
     }
 
     /// Serves TCP outside.
     pub fn serve_outside(&self, port: u16) -> Server {
-        Server::new(self.at(From::Outside, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))))
+        Server::new(self.at(From::Outside, || {
+            TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, port))
+        }))
     }
 
     /// Answers each UDP packet in a pod with the pod's number until the handle is dropped.
-    pub fn serve_udp(&self, pod: &PodInterface, port: u16) -> Server {
-        let socket = self.at(From::Pod(pod), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+    pub fn serve_udp(&self, pod: &Pod, port: u16) -> Server {
+        let socket = self.at(From::Pod(pod), || {
+            UdpSocket::bind(at(Ipv4Addr::UNSPECIFIED, port))
+        });
         let socket = socket.expect("a UDP socket");
         let server = Server(socket.try_clone().expect("a descriptor").into());
         let number = pod.ip.octets()[3];
@@ -156,9 +235,9 @@ impl World {
 pub fn network(directory: &Path) -> PodNetwork {
     PodNetwork::new(PodNetworkConfig {
         directory: directory.join("pods"),
-        pod_cidr: "10.244.0.0/16".parse().expect("a range"),
-        service_cidr: "10.96.0.0/12".parse().expect("a range"),
-        local_addresses: vec![DNS],
+        pod_cidrs: vec![range("10.244.0.0/16")],
+        service_cidrs: vec![range("10.96.0.0/12")],
+        local_addresses: vec![here(DNS)],
         mtu: None,
     })
     .expect("a pod network")
@@ -168,10 +247,10 @@ pub fn config() -> Config {
     Config {
         node_name: "here".into(),
         zone: None,
-        pod_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
-        service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
-        local_addresses: [IpAddr::from(DNS)].into(),
-        load_balancer_pool: vec!["192.0.2.128/25".parse().expect("a range")],
+        pod_cidrs: vec![range("10.244.0.0/16")],
+        service_cidrs: vec![range("10.96.0.0/12")],
+        local_addresses: [here(DNS)].into(),
+        load_balancer_pool: vec![range("192.0.2.128/25")],
     }
 }
 
@@ -184,6 +263,7 @@ pub struct Answer {
 
 /// Connects from here.
 pub fn ask(to: SocketAddr) -> io::Result<Answer> {
+    let to = at(ipv6_twin::back(to.ip()), to.port());
     answer(TcpStream::connect_timeout(&to, PATIENCE)?)
 }
 
@@ -212,10 +292,7 @@ impl Server {
                 let Ok(server) = stream.local_addr() else {
                     continue;
                 };
-                let octets = |address: SocketAddr| match address.ip() {
-                    IpAddr::V4(ip) => ip.octets(),
-                    IpAddr::V6(_) => [0; 4],
-                };
+                let octets = |address: SocketAddr| ipv6_twin::back(address.ip()).octets();
                 let _ = stream.write_all(&[octets(server), octets(client)].concat());
             }
         });
@@ -232,6 +309,7 @@ impl Drop for Server {
 
 /// A Service as its `spec` in JSON says.
 pub fn service(name: &str, spec: &str) -> Event {
+    let spec = text_here(spec);
     let text = format!(r#"{{"metadata":{{"namespace":"ns","name":"{name}"}},"spec":{spec}}}"#);
     let service: Service = serde_json::from_str(&text).expect("a service");
     Event::Service(Box::new(service))
@@ -243,7 +321,7 @@ pub fn load_balancer(name: &str, spec: &str, ip: impl Into<IpAddr>) -> Event {
     let mut event = service(name, spec);
     if let Event::Service(service) = &mut event {
         let status = format!(r#"{{"loadBalancer":{{"ingress":[{{"ip":"{ip}","ipMode":"VIP"}}]}}}}"#);
-        service.status = serde_json::from_str(&status).expect("a status");
+        service.status = serde_json::from_str(&text_here(&status)).expect("a status");
     }
     event
 }
@@ -275,8 +353,18 @@ pub fn slice(service: &str, ports: &str, pods: &[u8]) -> Event {
             "addressType":"IPv4","ports":{ports},"endpoints":[{}]}}"#,
         endpoints.join(",")
     );
-    let slice: EndpointSlice = serde_json::from_str(&text).expect("a slice");
+    slice_of(&text)
+}
+
+/// An EndpointSlice in JSON.
+pub fn slice_of(text: &str) -> Event {
+    let slice: EndpointSlice = serde_json::from_str(&text_here(text)).expect("a slice");
     Event::EndpointSlice(Box::new(slice))
+}
+
+/// A pod of this node in JSON.
+pub fn pod_of(text: &str) -> Event {
+    Event::Pod(Box::new(serde_json::from_str(&text_here(text)).expect("a pod")))
 }
 
 pub const HTTP: &str = r#"[{"name":"","port":8080,"protocol":"TCP"}]"#;

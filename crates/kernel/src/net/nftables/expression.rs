@@ -21,6 +21,8 @@ pub enum MetaKey {
     Mark,
     /// IP protocol number.
     L4Protocol,
+    /// Name of the device that the packet came in from. Compared with fewer bytes it is a prefix.
+    InputName,
 }
 
 impl MetaKey {
@@ -29,6 +31,7 @@ impl MetaKey {
             MetaKey::Priority => 2,
             MetaKey::Mark => 3,
             MetaKey::L4Protocol => 16,
+            MetaKey::InputName => 6,
         }
     }
 }
@@ -101,13 +104,15 @@ pub enum Reject {
     TcpReset,
 }
 
-/// Which address to look up.
+/// What to look up in the routing table.
 #[derive(Debug, Clone, Copy)]
 pub enum Fib {
     /// Type of the source address, such as local.
     SourceType,
     /// Type of the destination address.
     DestinationType,
+    /// Whether the source address is routed out over the device that the packet came in from: one byte, 0 or 1.
+    SourceRouted,
 }
 
 /// Which address to rewrite.
@@ -225,7 +230,7 @@ pub enum Expression<'a> {
     Masquerade,
     /// Refuse the packet.
     Reject(Reject),
-    /// Load an address's type (`RTN_…`).
+    /// Load what the routing table knows of an address; its type is an `RTN_…`.
     Fib(Fib, u32),
     /// Decide.
     Verdict(Verdict),
@@ -405,16 +410,20 @@ impl Expression<'_> {
                 m.attribute(2, &[code]);
             }
             Expression::Fib(which, to) => {
+                const DEVICE: u32 = 1;
                 const ADDRESS_TYPE: u32 = 3;
+                const SOURCE: u32 = 1;
+                const DESTINATION: u32 = 2;
+                const INPUT_DEVICE: u32 = 8;
+                const PRESENCE: u32 = 32;
+                let (result, flags) = match which {
+                    Fib::SourceType => (ADDRESS_TYPE, SOURCE),
+                    Fib::DestinationType => (ADDRESS_TYPE, DESTINATION),
+                    Fib::SourceRouted => (DEVICE, SOURCE | INPUT_DEVICE | PRESENCE),
+                };
                 m.be32(1, register(*to));
-                m.be32(2, ADDRESS_TYPE);
-                m.be32(
-                    3,
-                    match which {
-                        Fib::SourceType => 1,
-                        Fib::DestinationType => 2,
-                    },
-                );
+                m.be32(2, result);
+                m.be32(3, flags);
             }
             Expression::Verdict(verdict) => {
                 m.be32(1, 0);

@@ -9,6 +9,7 @@
 
 mod class_chain;
 mod parts;
+mod pod_sources;
 
 use coracle_dataplane::{Balancing, Class, Config, Pick, Source};
 use coracle_kernel::net::nftables::{
@@ -202,6 +203,7 @@ impl Rules {
         }
         self.write_dispatch(batch);
         self.write_postrouting(batch);
+        self.write_pod_sources(batch);
     }
 
     /// From a packet's destination to the chain of its class.
