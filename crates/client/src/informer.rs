@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What an informer tells its consumer. Events of one informer are in the order of revisions.
+/// What an informer tells its consumer. The revision is that up to which everything has been told with this event:
+/// while a list is told it stays what it was, for what is still to come may be older than what has been told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Everything that existed at this revision has been delivered. Comes once after the start, and again whenever
@@ -30,7 +31,7 @@ pub enum Event {
     Applied {
         /// Which.
         key: Key,
-        /// Its revision.
+        /// See [`Event`]; after a list it is not the object's own.
         revision: Revision,
         /// JSON. After a list it is a slice of the whole answer: copy it to keep it. Objects of a list have no
         /// `apiVersion` and `kind`.
@@ -40,7 +41,7 @@ pub enum Event {
     Deleted {
         /// Which.
         key: Key,
-        /// When.
+        /// See [`Event`].
         revision: Revision,
     },
     /// Nothing happened up to this revision that has not been delivered.
@@ -72,6 +73,7 @@ pub async fn run(
         options,
         consumer,
         known: HashMap::new(),
+        told: Revision::default(),
         wait: SHORTEST_WAIT,
     };
     // Dropping the informer in the middle of anything loses nothing that the consumer, gone too, could miss.
@@ -97,6 +99,8 @@ struct Informer {
     consumer: mpsc::Sender<Event>,
     /// What the consumer has been told exists: a list says nothing about what has vanished.
     known: HashMap<Key, Revision>,
+    /// Up to here the consumer has been told everything.
+    told: Revision,
     wait: Duration,
 }
 
@@ -189,15 +193,17 @@ impl Informer {
             if told != Some(version) {
                 let event = Event::Applied {
                     key,
-                    revision: version,
+                    revision: self.told,
                     object,
                 };
                 self.consumer.send(event).await?;
             }
         }
         for key in before.into_keys() {
+            let revision = self.told;
             self.consumer.send(Event::Deleted { key, revision }).await?;
         }
+        self.told = revision;
         self.consumer.send(Event::Synced(revision)).await?;
         self.wait = SHORTEST_WAIT;
         Ok(revision)
@@ -253,6 +259,7 @@ impl Informer {
         };
         let (key, version) = (object.metadata.key(), object.metadata.revision());
         *revision = version.max(*revision);
+        self.told = *revision;
         let event = match frame.frame_type {
             FrameType::Bookmark => Event::Progress(version),
             FrameType::Deleted => {

@@ -30,7 +30,7 @@ pub mod zone;
 pub use answer::TTL;
 pub use forward::{ForwardConfig, Forwarder};
 pub use name::{InvalidName, Name};
-pub use respond::SharedZone;
+pub use respond::{Answers, SharedZone};
 pub use search_path::{SearchPath, SearchPaths, SharedSearchPaths};
 pub use serve::Server;
 pub use zone::Zone;

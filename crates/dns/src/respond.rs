@@ -9,7 +9,7 @@ use crate::reply::{Owner, Reply, Section, refusal};
 use crate::search_path::SharedSearchPaths;
 use crate::zone::Zone;
 use parking_lot::RwLock;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -59,6 +59,30 @@ enum Outcome {
     Missing { code: u16 },
     /// A resolver has to be asked.
     Ask,
+}
+
+/// What the cluster DNS says without sockets and resolvers: the zone alone. For simulations and fuzzing.
+pub struct Answers(Responder);
+
+impl Answers {
+    /// Answers from this zone.
+    pub fn of(zone: SharedZone) -> Self {
+        Self(Responder {
+            zone,
+            search_paths: SharedSearchPaths::default(),
+            forwarder: Forwarder::default(),
+        })
+    }
+
+    /// The answer to a message that came over UDP; none if it is no query, or if a resolver would have to be asked.
+    pub fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let client = Client {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            over_tcp: false,
+        };
+        let mut out = Vec::new();
+        (self.0.respond(message, client, &Asked::new(), &mut out) == Next::Reply).then_some(out)
+    }
 }
 
 impl Responder {

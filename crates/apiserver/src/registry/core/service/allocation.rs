@@ -44,6 +44,15 @@ impl ServiceAllocator {
         }
     }
 
+    /// The same, with these numbers to choose by among what is free: for who wants to see the same again.
+    pub fn choosing(self, random: fn() -> u64) -> Self {
+        Self {
+            ips: self.ips.into_iter().map(|ips| ips.choosing(random)).collect(),
+            ports: self.ports.choosing(random),
+            ..self
+        }
+    }
+
     /// Takes what the stored Services hold; to be called before the first request. Complaints are about Services
     /// that hold what another holds, or what is outside of the configured ranges.
     pub fn restore(&self, services: &[Value]) -> Vec<String> {

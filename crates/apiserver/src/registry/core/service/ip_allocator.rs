@@ -74,6 +74,7 @@ impl fmt::Display for IpFamily {
 /// used up to there.
 pub struct IpAllocator {
     network: IpNet,
+    random: fn() -> u64,
     taken: Mutex<Offsets>,
 }
 
@@ -90,8 +91,14 @@ impl IpAllocator {
         let band = Offsets::static_band(total, 16, 256);
         Self {
             network,
+            random: rand::random,
             taken: Mutex::new(Offsets::new(usable, band)),
         }
+    }
+
+    /// Chooses among free addresses by these numbers.
+    pub fn choosing(self, random: fn() -> u64) -> Self {
+        Self { random, ..self }
     }
 
     /// The network.
@@ -125,7 +132,7 @@ impl IpAllocator {
 
     /// Takes a random free address.
     pub fn allocate_next(&self, owner: &Owner) -> Result<IpAddr, IpError> {
-        let offset = self.taken.lock().take_next(rand::random(), owner);
+        let offset = self.taken.lock().take_next((self.random)(), owner);
         offset.map(|o| self.address(o)).ok_or(IpError::Full)
     }
 

@@ -79,6 +79,7 @@ impl FromStr for PortRange {
 /// Hands out the node ports of one range, each once.
 pub struct PortAllocator {
     range: PortRange,
+    random: fn() -> u64,
     taken: Mutex<Offsets>,
 }
 
@@ -88,8 +89,14 @@ impl PortAllocator {
         let band = Offsets::static_band(range.size(), 32, 128);
         Self {
             range,
+            random: rand::random,
             taken: Mutex::new(Offsets::new(range.size(), band)),
         }
+    }
+
+    /// Chooses among free ports by these numbers.
+    pub fn choosing(self, random: fn() -> u64) -> Self {
+        Self { random, ..self }
     }
 
     /// Takes a certain port.
@@ -107,7 +114,7 @@ impl PortAllocator {
         let offset = self
             .taken
             .lock()
-            .take_next(rand::random(), owner)
+            .take_next((self.random)(), owner)
             .ok_or(PortError::Full)?;
         let offset = u16::try_from(offset).expect("offsets are below the size of a range of u16");
         Ok(self.range.first + offset)
