@@ -3,7 +3,7 @@
 use coracle_sim::World;
 
 /// Seeds of every run; `CORACLE_SIM_SEED` runs that one alone.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 24;
 
 #[test]
 fn invariants_hold() {
