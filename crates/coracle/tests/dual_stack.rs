@@ -84,21 +84,13 @@ spec:
     )
 }
 
-fn dual_stack() -> Result<Cluster> {
-    let cluster = Cluster::start_with(
-        BINARY,
-        &[
-            "--cluster-cidr",
-            "10.244.0.0/16,fd00:10:244::/56",
-            "--service-cidr",
-            "10.96.0.0/12,fd00:10:96::/112",
-            "--node-ip",
-            &format!("{NODE_IP},{NODE_IPV6}"),
-        ],
-    )?;
-    cluster.load_busybox()?;
-    Ok(cluster)
-}
+/// IPv4 is the primary family. The address of the node in the other one is found.
+const DUAL_STACK: [&str; 4] = [
+    "--cluster-cidr",
+    "10.244.0.0/16,fd00:10:244::/56",
+    "--service-cidr",
+    "10.96.0.0/12,fd00:10:96::/112",
+];
 
 fn texts(value: &Value) -> Vec<String> {
     let list = value.as_array().into_iter().flatten();
@@ -163,7 +155,8 @@ fn addresses(cluster: &Cluster, service: &str) -> Result<Vec<String>> {
 
 #[test]
 fn a_dual_stack_cluster() -> Result<()> {
-    let cluster = dual_stack()?;
+    let cluster = Cluster::start_with(BINARY, &DUAL_STACK)?;
+    cluster.load_busybox()?;
     node_and_defaults(&cluster)?;
     cluster.apply(&manifest())?;
     let available = "--for=condition=Available";
@@ -339,6 +332,93 @@ fn policies_change(cluster: &Cluster) -> Result<()> {
     })?;
     assert!(get(cluster.network().on_node("curl"), &before[0], 80)?.starts_with("echo-"));
     get(cluster.network().on_node("curl"), &both[1], 80).expect_err("nobody has the address");
+    Ok(())
+}
+
+#[test]
+fn ipv6_may_be_the_primary_family() -> Result<()> {
+    let cluster = Cluster::start_with(
+        BINARY,
+        &[
+            "--cluster-cidr",
+            "fd00:10:244::/56,10.244.0.0/16",
+            "--service-cidr",
+            "fd00:10:96::/112,10.96.0.0/12",
+            "--node-ip",
+            &format!("{NODE_IP},{NODE_IPV6}"),
+        ],
+    )?;
+    cluster.load_busybox()?;
+    cluster.apply(&manifest())?;
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
+    let client = cluster.get_json(&["pod", "client"])?;
+    let ips = texts(&client["status"]["podIPs"]);
+    ensure!(
+        ips.len() == 2 && ips[0].starts_with("fd00:10:244::"),
+        "the primary address is first: {ips:?}"
+    );
+    assert_eq!(texts(&client["status"]["hostIPs"]), [NODE_IPV6, NODE_IP]);
+    assert_eq!(addresses(&cluster, "kubernetes")?, ["fd00:10:96::1"]);
+    let single = cluster.get_json(&["svc", "single"])?;
+    assert_eq!(single["spec"]["ipFamilies"], json!(["IPv6"]));
+    let echo = addresses(&cluster, "echo")?;
+    ensure!(echo.len() == 2 && echo[0].starts_with("fd00:10:96::"), "{echo:?}");
+    let exec = |script: &str| cluster.kubectl(&["exec", "client", "--", "sh", "-c", script]);
+    assert!(exec("cat /etc/resolv.conf")?.contains("nameserver fd00:10:96::a\n"));
+    // By name, through the primary address, and through the other.
+    for url in ["http://single/".to_owned(), format!("http://{}/", echo[1])] {
+        let said = eventually("an answer", SOON, || exec(&format!("wget -qO- {url}")))?;
+        assert!(said.starts_with("echo-"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ipv4_cluster_becomes_dual_stack() -> Result<()> {
+    let mut cluster = Cluster::start(BINARY)?;
+    cluster.load_busybox()?;
+    let manifest = manifest();
+    let (deployment, _) = manifest.split_once("---\n").context("documents")?;
+    cluster.apply(deployment)?;
+    cluster.kubectl(&["expose", "deployment", "echo", "--port=80", "--target-port=web"])?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment/echo",
+        "--timeout=60s",
+    ])?;
+    let before = cluster.get_json(&["pods", "-l", "app=echo"])?;
+    cluster.interrupt()?;
+    cluster.set_flags(&DUAL_STACK);
+    cluster.up()?;
+
+    let range = cluster.get_json(&["servicecidr", "kubernetes"])?;
+    assert_eq!(
+        texts(&range["spec"]["cidrs"]),
+        ["10.96.0.0/12", "fd00:10:96::/112"]
+    );
+    assert_eq!(addresses(&cluster, "echo")?.len(), 1, "a Service stays as it is");
+    let patch = r#"{"spec":{"ipFamilyPolicy":"RequireDualStack"}}"#;
+    cluster.kubectl(&["patch", "svc", "echo", "-p", patch])?;
+    let both = addresses(&cluster, "echo")?;
+    ensure!(both.len() == 2, "{both:?}");
+    // Pods that run keep their one address, new ones have both.
+    let after = cluster.get_json(&["pods", "-l", "app=echo"])?;
+    let first = |pods: &Value| texts(&pods["items"][0]["status"]["podIPs"]);
+    assert_eq!(first(&after), first(&before));
+    assert_eq!(
+        after["items"][0]["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+    get(cluster.network().on_node("curl"), &both[1], 80).expect_err("no endpoint in IPv6");
+    cluster.kubectl(&["rollout", "restart", "deployment/echo"])?;
+    cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"])?;
+    for ip in &both {
+        let answer = eventually("both addresses", SOON, || {
+            get(cluster.network().on_node("curl"), ip, 80)
+        })?;
+        assert!(answer.starts_with("echo-"), "{answer}");
+    }
     Ok(())
 }
 

@@ -101,6 +101,11 @@ impl Cluster {
         }
     }
 
+    /// Other flags from the next start on, in place of those that it was made with.
+    pub fn set_flags(&mut self, extra: &[&str]) {
+        self.extra = extra.iter().map(ToString::to_string).collect();
+    }
+
     /// The arguments that make a subcommand speak of this cluster.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = self.network.on_node(&self.binary.to_string_lossy());
