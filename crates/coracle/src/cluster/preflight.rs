@@ -102,7 +102,10 @@ fn default_route_address(ipv6: bool) -> Option<IpAddr> {
     };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect((anywhere, DISCARD_PORT)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+    let address = socket.local_addr().ok()?.ip();
+    // A router is found by link-local addresses alone; a node is not.
+    let link_local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    (!link_local).then_some(address)
 }
 
 /// Not one of those that an earlier daemon put on `lo`.

@@ -108,3 +108,61 @@ pub(super) fn read_alias(link: &Link) -> Option<(String, Vec<IpAddr>)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_process_reads_whose_a_link_is() {
+        for ips in [&["10.244.0.5"][..], &["fd00::5"], &["10.244.0.5", "fd00::5"]] {
+            let pod = PodInterface {
+                pod_uid: "0af3".into(),
+                ips: ips.iter().map(|ip| ip.parse().expect("an address")).collect(),
+                netns_path: PathBuf::new(),
+                host_device: device_name("0af3"),
+            };
+            let link = Link {
+                index: 7,
+                name: pod.host_device.clone(),
+                alias: alias(&pod),
+                mac: None,
+                mtu: 1500,
+                operational: true,
+            };
+            assert_eq!(read_alias(&link), Some((pod.pod_uid, pod.ips)));
+        }
+    }
+
+    #[test]
+    fn other_links_are_nobodys() {
+        for alias in [
+            "",
+            "pod",
+            "pod 0af3",
+            "pod 0af3 x",
+            "pod 0af3 10.244.0.5,",
+            "bridge 1 2",
+        ] {
+            let link = Link {
+                index: 7,
+                name: "cor0".into(),
+                alias: alias.into(),
+                mac: None,
+                mtu: 1500,
+                operational: true,
+            };
+            assert_eq!(read_alias(&link), None, "{alias}");
+        }
+    }
+
+    #[test]
+    fn pods_have_ethernet_addresses_of_their_own() {
+        let of = |ips: &[&str]| {
+            let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+            mac(&ips)
+        };
+        assert_eq!(of(&["10.244.0.5", "fd00::6"]), [0x0a, 0x58, 10, 244, 0, 5]);
+        assert_eq!(of(&["fd00::1:5", "10.244.0.5"]), [0x0a, 0x58, 0, 1, 0, 5]);
+    }
+}

@@ -111,7 +111,7 @@ pub enum Fib {
     SourceType,
     /// Type of the destination address.
     DestinationType,
-    /// Whether the source address is routed out over the device that the packet came in from: one byte, 0 or 1.
+    /// Whether the source address is routed out over the device that the packet came in from: 0 if not.
     SourceRouted,
 }
 

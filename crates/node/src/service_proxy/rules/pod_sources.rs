@@ -1,7 +1,7 @@
 //! A pod cannot send in the name of another. In IPv4 the kernel sees to it on each pod's link (`rp_filter`); it has
 //! nothing of the kind for IPv6.
 
-use super::{Rules, TABLE};
+use super::{Rules, TABLE, ZERO};
 use crate::pod_network::LINK_PREFIX;
 use coracle_kernel::net::nftables::{
     Batch, Comparison, Expression, Family, Fib, Hook, HookKind, MetaKey, Priority, Verdict,
@@ -25,7 +25,7 @@ impl Rules {
                 Expression::Meta(MetaKey::InputName, 0),
                 Expression::Compare(0, Comparison::Equal, LINK_PREFIX.as_bytes()),
                 Expression::Fib(Fib::SourceRouted, 0),
-                Expression::Compare(0, Comparison::Equal, &[0]),
+                Expression::Compare(0, Comparison::Equal, &ZERO),
                 Expression::Verdict(Verdict::Drop),
             ],
         );
