@@ -2,7 +2,8 @@
 //! `coracle_dataplane::fake_kernel`, which the tests hold them to.
 //!
 //! Rules are written when the table is made, and one chain when the first Service of a class comes. After that only
-//! elements change. `nft list table ip coracle` prints all of it in nftables' language, and reads it back.
+//! elements change. `nft list table ip coracle` prints all of it in nftables' language, and reads it back; in IPv6 all
+//! but session affinity, for which nft 1.0.6 runs out of registers.
 //!
 //! A packet's priority is the scratch register between two lookups; it is reset before the packet leaves. The mark
 //! 0x4000 asks for its source to be rewritten, as in upstream's proxies.
