@@ -12,6 +12,7 @@ use coracle_apiserver::UserInfo;
 use coracle_dataplane::Config as ProxyConfig;
 use coracle_dns::{Forwarder, Server as DnsServer, SharedSearchPaths, SharedZone, Zone};
 use coracle_kernel::mount::detach_below;
+use coracle_node::pod_network::forwarding::{self, Forwarding};
 use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
 use coracle_node::{NodeConfig, Parts, cluster_dns};
@@ -66,6 +67,11 @@ pub async fn start(
     tasks: &mut Tasks,
 ) -> Result<NodeParts> {
     let network = Arc::new(PodNetwork::new(network_config(config)?)?);
+    let forwarding = Forwarding::start(config.cluster_cidr.clone())?;
+    tasks.spawn("firewalls of others", async move {
+        let _lives_as_long = forwarding;
+        std::future::pending().await
+    });
     let client = control_plane.client(identity(name));
 
     let zone: SharedZone = Arc::new(Zone::new(&config.cluster_domain)?.into());
@@ -175,6 +181,7 @@ pub async fn tear_down(config: &ClusterConfig) -> Result<()> {
         let node = config.data_dir.join(NODE);
         detach_below(&node).with_context(|| format!("cannot unmount what is below {}", node.display()))?;
     }
+    forwarding::withdraw().context("cannot take back the rules in firewalls of others")?;
     PodNetwork::new(network_config(config)?)?.tear_down()?;
     proxy.delete()?;
     Ok(())

@@ -5,6 +5,7 @@
 
 pub mod conntrack;
 pub mod grace_period;
+pub mod link_events;
 pub mod listener;
 pub mod neighbour_announcement;
 pub mod netlink;

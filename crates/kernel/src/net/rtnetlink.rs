@@ -26,7 +26,7 @@ const IFF_UP: u32 = 1;
 /// `IF_OPER_UP`.
 const OPERATIONAL: u8 = 6;
 /// Notifications about devices: `RTMGRP_LINK`.
-const LINK_GROUP: u32 = 1;
+pub(super) const LINK_GROUP: u32 = 1;
 
 mod link {
     pub const ADDRESS: u16 = 1;
@@ -469,7 +469,7 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
-fn parse_link(payload: &[u8]) -> Option<Link> {
+pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     /// `ARPHRD_ETHER`; the loopback device has an address of the same length.
     const ETHERNET: u16 = 1;

@@ -12,6 +12,7 @@
 //! With two families there are two pod ranges, and each pod has an address of both.
 
 mod address_pool;
+pub mod forwarding;
 mod interface;
 mod node_side;
 

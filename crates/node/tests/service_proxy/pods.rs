@@ -3,7 +3,9 @@
 use crate::world::*;
 use coracle_kernel::net::netns;
 use coracle_kernel::net::rtnetlink::{Rtnetlink, Scope};
+use coracle_node::pod_network::forwarding::{self, Forwarding};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
 use std::time::Instant;
 
 #[test]
@@ -148,4 +150,60 @@ fn port_forward_reaches_a_pods_loopback() {
         });
         listener.accept().expect("it arrives");
     });
+}
+
+/// As Docker does it, before or after the cluster starts.
+#[test]
+fn pods_pass_a_firewall_that_drops_what_is_forwarded() {
+    on_a_node(|world| {
+        let (one, two) = (world.pod(2), world.pod(3));
+        let _proxy = proxy(vec![]);
+        let _server = world.serve(&two, 80);
+        let pods = range("10.244.0.0/16");
+        let iptables = if is_ipv6() { "ip6tables" } else { "iptables" };
+        let listed = || command(iptables, &["-S", "FORWARD"]);
+
+        let forwarding = Forwarding::start(vec![pods]).expect("rules of others");
+        command(iptables, &["-P", "FORWARD", "DROP"]);
+        assert_eq!(
+            listed(),
+            "-P FORWARD DROP\n",
+            "nothing has told of the change yet"
+        );
+        command("ip", &["link", "add", "docker0", "type", "bridge"]);
+        // The first packet of the connection may come too early; the next does not.
+        world
+            .ask(From::Pod(&one), (two.ip, 80))
+            .expect("an answer behind a firewall that came later");
+        let rules = listed();
+        assert_eq!(
+            rules
+                .lines()
+                .filter(|rule| rule.contains(&pods.to_string()))
+                .count(),
+            2,
+            "{rules}"
+        );
+
+        drop(forwarding);
+        let again = Forwarding::start(vec![pods]).expect("rules of others");
+        assert_eq!(listed(), rules, "they are there already");
+        drop(again);
+        forwarding::withdraw().expect("the rules go");
+        assert_eq!(listed(), "-P FORWARD DROP\n");
+        let _forwarding = Forwarding::start(vec![pods]).expect("rules of others");
+        world
+            .ask(From::Pod(&one), (two.ip, 80))
+            .expect("an answer behind a firewall that was there");
+    });
+}
+
+/// Runs a program in the namespace of this thread and returns what it prints.
+fn command(program: &str, args: &[&str]) -> String {
+    let done = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {program} (Debian's iptables, iproute2): {error}"));
+    assert!(done.status.success(), "{program} {args:?}: {done:?}");
+    String::from_utf8_lossy(&done.stdout).into_owned()
 }

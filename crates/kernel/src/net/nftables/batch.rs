@@ -3,12 +3,12 @@
 use super::super::netlink::{APPEND, Attributes, CREATE, Messages, REQUEST};
 use super::expression::{Expression, Verdict};
 use super::userdata::{self, DataType};
-use super::{Family, Generation, NEW_CHAIN, NEW_ELEMENTS, NEW_TABLE, SUBSYSTEM};
+use super::{Family, Generation, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_TABLE, SUBSYSTEM};
 
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
-const NEW_RULE: u16 = SUBSYSTEM | 6;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
 const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
@@ -172,7 +172,7 @@ impl Batch {
         self.operation(format!("add table {name}"), NEW_TABLE, CREATE, family, |m| {
             m.string(1, name);
             m.be32(2, flags);
-            m.attribute(6, &userdata::table_comment(comment));
+            m.attribute(6, &userdata::comment(comment));
         });
     }
 
@@ -241,6 +241,48 @@ impl Batch {
                         expression.write(m, family);
                     }
                 });
+            },
+        );
+    }
+
+    /// Puts a rule with a remark at the head of a chain.
+    pub fn insert_rule(
+        &mut self,
+        family: Family,
+        table: &str,
+        chain: &str,
+        expressions: &[Expression<'_>],
+        comment: &str,
+    ) {
+        self.operation(
+            format!("insert a rule into chain {chain}"),
+            NEW_RULE,
+            CREATE,
+            family,
+            |m| {
+                m.string(1, table);
+                m.string(2, chain);
+                m.nest(4, |m| {
+                    for expression in expressions {
+                        expression.write(m, family);
+                    }
+                });
+                m.attribute(7, &userdata::comment(comment));
+            },
+        );
+    }
+
+    /// Deletes a rule by the kernel's number of it.
+    pub fn delete_rule(&mut self, family: Family, table: &str, chain: &str, handle: u64) {
+        self.operation(
+            format!("delete a rule of chain {chain}"),
+            DELETE_RULE,
+            0,
+            family,
+            |m| {
+                m.string(1, table);
+                m.string(2, chain);
+                m.attribute(3, &handle.to_be_bytes());
             },
         );
     }

@@ -57,6 +57,8 @@ pub enum Comparison {
 pub enum Verdict {
     /// Throw it away.
     Drop,
+    /// Let it pass this hook, as far as this table is concerned.
+    Accept,
     /// Leave this chain.
     Return,
     /// To a chain, and back behind this rule.
@@ -72,6 +74,7 @@ impl Verdict {
         const CHAIN: u16 = 2;
         let (code, chain) = match self {
             Verdict::Drop => (0i32, None),
+            Verdict::Accept => (1, None),
             Verdict::Return => (-5, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
             Verdict::Goto(chain) => (-4, Some(chain)),
@@ -87,6 +90,7 @@ impl Verdict {
     pub(crate) fn read(code: u32, chain: Option<&str>) -> Option<Self> {
         Some(match (code.cast_signed(), chain) {
             (0, _) => Verdict::Drop,
+            (1, _) => Verdict::Accept,
             (-5, _) => Verdict::Return,
             (-3, Some(chain)) => Verdict::Jump(chain.to_owned()),
             (-4, Some(chain)) => Verdict::Goto(chain.to_owned()),

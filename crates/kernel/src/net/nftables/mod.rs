@@ -5,12 +5,14 @@
 
 mod batch;
 mod expression;
+mod foreign;
 mod userdata;
 
 pub use batch::{Batch, DATA_MAX_BYTES, Element, ElementData, Hook, HookKind, Priority, Set, SetValue};
 pub use expression::{
     Comparison, CtKey, Direction, Expression, Fib, MetaKey, Nat, PayloadBase, Reject, SetUpdate, Verdict,
 };
+pub use foreign::{BaseChain, Rule};
 pub use userdata::{DataType, Field};
 
 use super::netlink::{ACK, Attributes, DUMP, Messages, Protocol, REQUEST, Socket};
@@ -44,6 +46,9 @@ pub(crate) const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
+const GET_RULE: u16 = SUBSYSTEM | 7;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 const NEW_GENERATION: u16 = SUBSYSTEM | 15;
@@ -121,7 +126,7 @@ impl Nftables {
                     let attributes = Attributes(attributes);
                     table = Some(Table {
                         flags: attributes.be32(FLAGS).unwrap_or(0),
-                        comment: attributes.get(USERDATA).and_then(userdata::read_table_comment),
+                        comment: attributes.get(USERDATA).and_then(userdata::read_comment),
                     });
                 }
             });

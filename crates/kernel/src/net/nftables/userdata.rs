@@ -153,16 +153,16 @@ pub(crate) fn set_remark(family: Family, key: DataType<'_>, value: Option<DataTy
     remark
 }
 
-/// A remark for people on a table.
-pub(crate) fn table_comment(comment: &str) -> Vec<u8> {
-    let mut value = comment.as_bytes().to_vec();
+/// A remark for people on a table or a rule.
+pub(crate) fn comment(text: &str) -> Vec<u8> {
+    let mut value = text.as_bytes().to_vec();
     value.push(0);
     let mut remark = Vec::new();
     tlv(&mut remark, 0, &value);
     remark
 }
 
-pub(crate) fn read_table_comment(remark: &[u8]) -> Option<String> {
+pub(crate) fn read_comment(remark: &[u8]) -> Option<String> {
     let &[0, length, ref value @ ..] = remark else {
         return None;
     };
