@@ -14,7 +14,8 @@ cargo xtask COMMAND
   demo [ARGS]     builds Coracle and runs its demo cluster (with sudo where needed)
   up [ARGS]       builds Coracle and runs a cluster in the foreground
   test [ARGS]     runs all tests, end-to-end ones included (with sudo where needed)
-  bench NAME      measures a figure in a release build: up, idle, pod-start, endpoint, binary
+  bench NAME      measures in a release build: up, idle, pod-start, endpoint, binary, dataplane, connect,
+                  propagation, dns, rollout
   crate-graph     checks that crates only use what ARCHITECTURE.md allows
   schema DIR      regenerates the schema facts from api/openapi-spec/v3 of a Kubernetes source tree
   protobuf DIR    regenerates the protobuf field numbers from staging/src/k8s.io of a Kubernetes source tree

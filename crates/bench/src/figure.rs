@@ -2,6 +2,13 @@
 
 use serde_json::json;
 
+/// The middle of some samples.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Prints a figure of one or more samples. A single value is its own median.
 pub fn print(figure: &str, unit: &str, samples: &[f64]) {
     let mut sorted = samples.to_vec();

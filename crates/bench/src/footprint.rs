@@ -94,12 +94,7 @@ fn tree(root: u32) -> Result<Usage> {
                 .unwrap_or(0.0)
         };
         parents.insert(pid, number(1) as u32);
-        let rss_kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|n| n.parse::<f64>().ok())
-            .unwrap_or(0.0);
+        let rss_kib = rss_kib(&status).unwrap_or(0.0);
         usage.insert(
             pid,
             Usage {
@@ -126,4 +121,15 @@ fn tree(root: u32) -> Result<Usage> {
         sum.jiffies += one.jiffies;
     }
     Ok(sum)
+}
+
+/// MiB of memory that this process has in use.
+pub fn resident() -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    Ok(rss_kib(&status).context("a process without memory")? / 1024.0)
+}
+
+fn rss_kib(status: &str) -> Option<f64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    rest.split_whitespace().next()?.parse().ok()
 }

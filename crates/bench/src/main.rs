@@ -3,11 +3,18 @@
 //! Called by `cargo xtask bench NAME`. Each figure is one line of JSON: `{"figure","unit","n","min","p50","p99","max"}`.
 //! A part that needs the cluster's network from inside runs as a second process there (`inside …`).
 
+mod connect;
+mod dataplane;
+mod dns;
 mod endpoint;
 mod figure;
 mod footprint;
 mod inside;
+mod machine;
 mod pod_start;
+mod propagation;
+mod rollout;
+mod services;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -32,9 +39,18 @@ fn run(args: &[&str]) -> Result<()> {
         ["binary"] => footprint::binary_size(&binary()?),
         ["pod-start"] => inside::measure(&binary()?, "pod-start"),
         ["endpoint"] => inside::measure(&binary()?, "endpoint"),
+        ["propagation"] => inside::measure(&binary()?, "propagation"),
+        ["connect"] => connect::measure(),
+        ["dns"] => dns::measure(),
+        ["dataplane"] => dataplane::measure(),
+        ["inside", "dataplane-memory"] => dataplane::memory(),
+        ["rollout"] => rollout::measure(&binary()?),
         ["inside", "pod-start", kubeconfig] => inside::run(kubeconfig, pod_start::measure),
         ["inside", "endpoint", kubeconfig] => inside::run(kubeconfig, endpoint::measure),
-        _ => bail!("one of: up, idle, pod-start, endpoint, binary"),
+        ["inside", "propagation", kubeconfig] => inside::run(kubeconfig, propagation::measure),
+        _ => bail!(
+            "one of: up, idle, pod-start, endpoint, binary, dataplane, connect, propagation, dns, rollout"
+        ),
     }
 }
 

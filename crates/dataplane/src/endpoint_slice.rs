@@ -1,7 +1,7 @@
 //! The endpoints of a Service, collected from its EndpointSlices. Upstream: pkg/proxy/endpointslicecache.go.
 
 use crate::frontend::{Protocol, Target};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -27,7 +27,33 @@ pub struct Endpoint {
 }
 
 /// Endpoints by the name and protocol of the Service port, ordered by address.
-pub(crate) type EndpointsByPort = BTreeMap<(String, Protocol), Vec<Endpoint>>;
+pub(crate) type EndpointsByPort<'a> = BTreeMap<(&'a str, Protocol), Vec<Endpoint>>;
+
+/// What is kept of an EndpointSlice: a tenth of the object, of which a large cluster has many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slice {
+    ipv6: bool,
+    ports: Box<[(String, Protocol, u16)]>,
+    addresses: Box<[Address]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Address {
+    ip: IpAddr,
+    local: bool,
+    ready: bool,
+    serving: bool,
+    terminating: bool,
+    weight: u16,
+    /// Few slices have them.
+    hints: Option<Box<Hints>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Hints {
+    zones: Vec<String>,
+    nodes: Vec<String>,
+}
 
 /// Label that names the Service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -49,72 +75,97 @@ pub(crate) fn service_name(slice: &EndpointSlice) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// The endpoints in these slices, all of one Service, that have an address of this family.
-pub(crate) fn collect<'a>(
-    slices: impl IntoIterator<Item = &'a EndpointSlice>,
-    ipv6: bool,
-    node_name: &str,
-) -> EndpointsByPort {
-    let mut by_port: BTreeMap<(String, Protocol), BTreeMap<Target, Endpoint>> = BTreeMap::new();
-    for slice in slices {
-        if slice.address_type != if ipv6 { "IPv6" } else { "IPv4" } {
-            continue;
-        }
-        let weights = weights(slice);
-        for port in slice.ports.iter().flatten() {
+impl Slice {
+    /// What a slice says, seen from a node.
+    pub fn of(slice: &EndpointSlice, node_name: &str) -> Self {
+        let ipv6 = slice.address_type == "IPv6";
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
             // A port without a number means all ports, which a Service port cannot.
-            let (Some(name), Some(number), Some(protocol)) = (
-                port.name.as_deref(),
-                port.port
-                    .and_then(|port| u16::try_from(port).ok())
-                    .filter(|port| *port != 0),
-                Protocol::parse(port.protocol.as_deref()),
-            ) else {
-                continue;
-            };
-            let endpoints = by_port.entry((name.to_owned(), protocol)).or_default();
-            for endpoint in slice.endpoints.iter().flatten() {
-                // Only the first address counts: the field is a list for historical reasons.
-                let Some(ip) = endpoint
-                    .addresses
-                    .first()
-                    .and_then(|ip| ip.parse::<IpAddr>().ok())
-                else {
-                    continue;
-                };
-                if ip.is_ipv6() != ipv6 {
-                    continue;
-                }
-                let conditions = endpoint.conditions.as_ref();
-                let condition = |value: Option<Option<bool>>, default| value.flatten().unwrap_or(default);
-                let hints = endpoint.hints.as_ref();
-                let endpoint = Endpoint {
-                    target: Target::new(ip, number),
-                    local: endpoint.node_name.as_deref() == Some(node_name),
-                    ready: condition(conditions.map(|c| c.ready), true),
-                    serving: condition(conditions.map(|c| c.serving), true),
-                    terminating: condition(conditions.map(|c| c.terminating), false),
-                    weight: weights.get(&ip).copied().unwrap_or(1),
-                    zone_hints: hints
-                        .and_then(|hints| hints.for_zones.as_ref())
-                        .map(|zones| zones.iter().map(|zone| zone.name.clone()).collect())
-                        .unwrap_or_default(),
-                    node_hints: hints
-                        .and_then(|hints| hints.for_nodes.as_ref())
-                        .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect())
-                        .unwrap_or_default(),
-                };
-                // An address may belong to a pod that runs and to one that ends: the one that runs counts.
-                if !endpoint.terminating || !endpoints.contains_key(&endpoint.target) {
-                    endpoints.insert(endpoint.target, endpoint);
-                }
-            }
+            let number = u16::try_from(port.port?).ok().filter(|port| *port != 0)?;
+            Some((
+                port.name.clone()?,
+                Protocol::parse(port.protocol.as_deref())?,
+                number,
+            ))
+        });
+        let endpoints = slice.endpoints.iter().flatten();
+        let weights = weights(slice);
+        let addresses = endpoints.filter_map(|endpoint| Address::of(endpoint, node_name, &weights));
+        Self {
+            ipv6,
+            ports: ports.collect(),
+            addresses: addresses.filter(|address| address.ip.is_ipv6() == ipv6).collect(),
         }
     }
+}
+
+impl Address {
+    fn of(endpoint: &discovery::Endpoint, node_name: &str, weights: &BTreeMap<IpAddr, u16>) -> Option<Self> {
+        let conditions = endpoint.conditions.as_ref();
+        let condition = |value: Option<Option<bool>>, default| value.flatten().unwrap_or(default);
+        let hints = endpoint.hints.as_ref().map(|hints| Hints {
+            zones: hints
+                .for_zones
+                .iter()
+                .flatten()
+                .map(|zone| zone.name.clone())
+                .collect(),
+            nodes: hints
+                .for_nodes
+                .iter()
+                .flatten()
+                .map(|node| node.name.clone())
+                .collect(),
+        });
+        // Only the first address counts: the field is a list for historical reasons.
+        let ip = endpoint.addresses.first()?.parse().ok()?;
+        Some(Self {
+            ip,
+            local: endpoint.node_name.as_deref() == Some(node_name),
+            ready: condition(conditions.map(|c| c.ready), true),
+            serving: condition(conditions.map(|c| c.serving), true),
+            terminating: condition(conditions.map(|c| c.terminating), false),
+            weight: weights.get(&ip).copied().unwrap_or(1),
+            hints: hints.filter(|hints| *hints != Hints::default()).map(Box::new),
+        })
+    }
+
+    fn at(&self, port: u16) -> Endpoint {
+        let Hints { zones, nodes } = self.hints.as_deref().cloned().unwrap_or_default();
+        Endpoint {
+            target: Target::new(self.ip, port),
+            local: self.local,
+            ready: self.ready,
+            serving: self.serving,
+            terminating: self.terminating,
+            zone_hints: zones,
+            node_hints: nodes,
+            weight: self.weight,
+        }
+    }
+}
+
+/// The endpoints in these slices, all of one Service, that have an address of this family.
+pub(crate) fn collect<'a>(slices: impl IntoIterator<Item = &'a Slice>, ipv6: bool) -> EndpointsByPort<'a> {
+    let mut by_port = EndpointsByPort::new();
+    for slice in slices.into_iter().filter(|slice| slice.ipv6 == ipv6) {
+        for (name, protocol, number) in &slice.ports {
+            let endpoints = by_port.entry((name.as_str(), *protocol)).or_default();
+            endpoints.extend(slice.addresses.iter().map(|address| address.at(*number)));
+        }
+    }
+    for endpoints in by_port.values_mut() {
+        endpoints.sort_by_key(|endpoint| endpoint.target);
+        // An address may belong to a pod that runs and to one that ends: the one that runs counts.
+        endpoints.dedup_by(|next, kept| {
+            let same = next.target == kept.target;
+            if same && !next.terminating {
+                std::mem::swap(next, kept);
+            }
+            same
+        });
+    }
     by_port
-        .into_iter()
-        .map(|(port, endpoints)| (port, endpoints.into_values().collect()))
-        .collect()
 }
 
 /// The weights that a slice names; what cannot be read is left out.

@@ -45,9 +45,9 @@ impl Needs {
     }
 
     /// Adds what one port needs.
-    pub fn add_port(&mut self, config: &Config, port: &ServicePort, endpoints: &EndpointsByPort) {
+    pub fn add_port(&mut self, config: &Config, port: &ServicePort, endpoints: &EndpointsByPort<'_>) {
         let endpoints = endpoints
-            .get(&(port.name.clone(), port.protocol))
+            .get(&(port.name.as_str(), port.protocol))
             .map_or(&[][..], Vec::as_slice);
         let usable = topology::categorize(endpoints, port, &config.node_name, config.zone.as_deref());
         let cluster = targets(&usable.cluster);

@@ -7,7 +7,7 @@
 //! of 60,000 connections; this way none.
 
 use crate::class::{Class, Pick};
-use crate::endpoint_slice;
+use crate::endpoint_slice::{self, Slice};
 use crate::frontend::{
     Commit, Draft, Frontend, Grace, Key, LOCAL_SLOTS, Protocol, State, Target, Value, endpoint_ids,
 };
@@ -124,7 +124,7 @@ enum Owner {
 pub struct Tables {
     config: Config,
     services: BTreeMap<ServiceKey, [Vec<ServicePort>; 2]>,
-    slices: BTreeMap<ServiceKey, BTreeMap<String, EndpointSlice>>,
+    slices: BTreeMap<ServiceKey, BTreeMap<String, Slice>>,
     /// Service of each slice, by namespace and name of the slice.
     slice_services: BTreeMap<(String, String), ServiceKey>,
     /// Of the pods of this node, those with ports on it.
@@ -224,22 +224,23 @@ impl Tables {
     }
 
     /// Adds or updates an EndpointSlice.
-    pub fn set_slice(&mut self, slice: EndpointSlice) {
+    pub fn set_slice(&mut self, slice: &EndpointSlice) {
         let (Some(namespace), Some(name)) = (&slice.metadata.namespace, &slice.metadata.name) else {
             return;
         };
         let id = (namespace.clone(), name.clone());
-        let service = Self::service_of(&slice);
+        let service = Self::service_of(slice);
         if self.slice_services.get(&id) != service.as_ref() {
             self.remove_slice(&id.0, &id.1);
         }
         if let Some(service) = service {
-            self.slice_services.insert(id.clone(), service.clone());
-            self.slices
-                .entry(service.clone())
-                .or_default()
-                .insert(id.1, slice);
-            self.changed.insert(Owner::Service(service));
+            let slice = Slice::of(slice, &self.config.node_name);
+            let slices = self.slices.entry(service.clone()).or_default();
+            if slices.get(&id.1) != Some(&slice) {
+                slices.insert(id.1.clone(), slice);
+                self.slice_services.insert(id, service.clone());
+                self.changed.insert(Owner::Service(service));
+            }
         }
     }
 
@@ -512,7 +513,7 @@ impl Tables {
                 continue;
             }
             let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
-            let endpoints = endpoint_slice::collect(slices, ipv6, &self.config.node_name);
+            let endpoints = endpoint_slice::collect(slices, ipv6);
             for port in ports {
                 needs.add_port(&self.config, port, &endpoints);
             }

@@ -8,7 +8,9 @@ mod cluster;
 mod image;
 pub mod ipv6_twin;
 mod network;
+mod rollout;
 
 pub use cluster::{Cluster, Finished, eventually};
 pub use image::{BUSYBOX, write_busybox};
 pub use network::{NODE_IP, NODE_IPV6, Network, OUTSIDE_IP, OUTSIDE_IPV6};
+pub use rollout::{Outcome, replace_under_load};

@@ -153,7 +153,7 @@ fn world(services: &[Service], slices: &[EndpointSlice]) -> World {
         world.tables.set_service(service);
     }
     for slice in slices {
-        world.tables.set_slice(slice.clone());
+        world.tables.set_slice(slice);
     }
     world.change();
     world
@@ -273,12 +273,12 @@ fn no_endpoints_are_refused_at_once() {
     );
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.0.5 unready"]));
+        .set_slice(&slice("a", "web", PORT, &["10.244.0.5 unready"]));
     assert!(
         world.change().commit.is_empty(),
         "an endpoint that is not ready changes nothing"
     );
-    world.tables.set_slice(slice("a", "web", PORT, &["10.244.0.5"]));
+    world.tables.set_slice(&slice("a", "web", PORT, &["10.244.0.5"]));
     world.change();
     for to in all {
         let rewritten = to != all[0];
@@ -322,7 +322,7 @@ fn external_traffic_policy_local() {
     );
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.1.6 away"]));
+        .set_slice(&slice("a", "web", PORT, &["10.244.1.6 away"]));
     world.change();
     assert_eq!(
         to(&world, OUTSIDE),
@@ -330,7 +330,7 @@ fn external_traffic_policy_local() {
         "no endpoint here, but elsewhere"
     );
     assert_eq!(to(&world, POD), sent(&both[1..], false));
-    world.tables.set_slice(slice("a", "web", PORT, &[]));
+    world.tables.set_slice(&slice("a", "web", PORT, &[]));
     world.change();
     assert_eq!(
         to(&world, OUTSIDE),
@@ -348,9 +348,12 @@ fn internal_traffic_policy_local() {
     );
     let to = |world: &World| world.outcomes(POD, "10.96.0.80:80", Protocol::Tcp);
     assert_eq!(to(&world), sent(&["10.244.0.5:8080"], false));
-    world
-        .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.0.5 ending", "10.244.1.6 away"]));
+    world.tables.set_slice(&slice(
+        "a",
+        "web",
+        PORT,
+        &["10.244.0.5 ending", "10.244.1.6 away"],
+    ));
     world.change();
     assert_eq!(
         to(&world),
@@ -359,7 +362,7 @@ fn internal_traffic_policy_local() {
     );
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.1.6 away"]));
+        .set_slice(&slice("a", "web", PORT, &["10.244.1.6 away"]));
     world.change();
     assert_eq!(to(&world), only(Outcome::Dropped));
 }
@@ -455,7 +458,7 @@ fn an_annotation_chooses_how_endpoints_are_chosen() {
             let annotation = ("coracle.dev/balancing".to_owned(), text.to_owned());
             service.metadata.annotations = Some([annotation].into());
             tables.set_service(&service);
-            tables.set_slice(slice(name, name, PORT, &["10.244.0.5", "10.244.0.6"]));
+            tables.set_slice(&slice(name, name, PORT, &["10.244.0.5", "10.244.0.6"]));
         }
         tables.change();
         let classes: Vec<String> = ["one", "two"]
@@ -709,8 +712,8 @@ fn two_families_do_not_touch_each_other() {
         let mut tables = Tables::new(config.clone());
         tables.set_service(&web);
         tables.set_service(&only_ipv6);
-        tables.set_slice(fixtures::slice("a", "web", PORT, &["10.244.0.5", "10.244.0.6"]));
-        tables.set_slice(fixtures::slice("b", "web", PORT, &["fd00:244::5"]));
+        tables.set_slice(&fixtures::slice("a", "web", PORT, &["10.244.0.5", "10.244.0.6"]));
+        tables.set_slice(&fixtures::slice("b", "web", PORT, &["fd00:244::5"]));
         tables.set_pod(&pod);
         tables.change();
         tables.state().clone()
@@ -774,12 +777,12 @@ fn a_client_stays_with_its_endpoint_until_that_is_gone() {
         .collect();
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &[&first.ip().to_string(), &rest[0]]));
+        .set_slice(&slice("a", "web", PORT, &[&first.ip().to_string(), &rest[0]]));
     world.change();
     assert_eq!(ask(&world, &mut affinity), first);
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &[&rest[0], &rest[1]]));
+        .set_slice(&slice("a", "web", PORT, &[&rest[0], &rest[1]]));
     world.change();
     let second = ask(&world, &mut affinity);
     assert_ne!(second, first);
@@ -808,7 +811,7 @@ fn changes_are_minimal() {
         )],
     );
     // One endpoint in place of another: one element.
-    world.tables.set_slice(slice(
+    world.tables.set_slice(&slice(
         "a",
         "web",
         PORT,
@@ -826,13 +829,13 @@ fn changes_are_minimal() {
     // One endpoint less: the count and the slot that the last one moves to; then the last slot.
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
+        .set_slice(&slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
     assert_eq!(world.change().commit.operations.len(), 2);
     assert_eq!(world.sweep().operations.len(), 1);
     // Seen again, as after a new watch: nothing.
     world
         .tables
-        .set_slice(slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
+        .set_slice(&slice("a", "web", PORT, &["10.244.1.8 away", "10.244.1.7 away"]));
     world.tables.set_service(&service("web", spec, "{}"));
     assert!(world.change().commit.is_empty());
     // A new process that finds the kernel as it is has nothing to do.
@@ -867,7 +870,7 @@ fn udp_flows_are_looked_at_when_they_may_be_stale() {
     let ports = r#"[{"name":"","port":53,"protocol":"UDP"}]"#;
     let mut world = world(&[service("dns", spec, "{}")], &[]);
     let mut flows = |endpoints: &[&str]| {
-        world.tables.set_slice(slice("a", "dns", ports, endpoints));
+        world.tables.set_slice(&slice("a", "dns", ports, endpoints));
         let flows = world.change().flows;
         flows
             .into_iter()
@@ -896,7 +899,7 @@ fn a_pod_is_drained_when_nothing_better_than_it_is_used() {
     let spec = r#"{"clusterIP":"10.96.0.80","ports":[{"port":80}]}"#;
     let mut world = world(&[service("web", spec, "{}")], &[]);
     let mut sends = |endpoints: &[&str]| {
-        world.tables.set_slice(slice("a", "web", PORT, endpoints));
+        world.tables.set_slice(&slice("a", "web", PORT, endpoints));
         world.change();
         world.tables.sends_to(ip("10.244.0.1"))
     };
@@ -915,7 +918,7 @@ fn a_slice_that_changes_its_service_leaves_the_old_one() {
         &[service("a", &spec(1), "{}"), service("b", &spec(2), "{}")],
         &[slice("s", "a", PORT, &["10.244.0.1"])],
     );
-    world.tables.set_slice(slice("s", "b", PORT, &["10.244.0.1"]));
+    world.tables.set_slice(&slice("s", "b", PORT, &["10.244.0.1"]));
     world.change();
     assert_eq!(
         world.outcomes(POD, "10.96.0.1:80", Protocol::Tcp),
@@ -1066,8 +1069,8 @@ proptest! {
                 }
                 Event::Slice { service, half, endpoints, ending } => {
                     let slice = random_slice(service, half, endpoints, ending);
-                    world.tables.set_slice(slice.clone());
-                    scratch.set_slice(slice);
+                    world.tables.set_slice(&slice);
+                    scratch.set_slice(&slice);
                 }
                 Event::Load { service, endpoint, connections } => {
                     let target = target(&format!("10.244.{service}.{endpoint}:8080"));

@@ -1,7 +1,7 @@
 //! Cases after upstream's topology_test.go.
 
 use super::*;
-use crate::endpoint_slice::collect;
+use crate::endpoint_slice::{Slice, collect};
 use crate::fixtures::{ip, slice};
 use crate::frontend::Protocol;
 
@@ -31,7 +31,8 @@ fn check(port: &ServicePort, zone: Option<&str>, endpoints: &[&str]) -> (Vec<u8>
         r#"[{"name":"","port":80,"protocol":"TCP"}]"#,
         endpoints,
     );
-    let by_port = collect([&slice], false, "here");
+    let slice = Slice::of(&slice, "here");
+    let by_port = collect([&slice], false);
     let endpoints = by_port.into_values().next().unwrap_or_default();
     let usable = categorize(&endpoints, port, "here", zone);
     let numbers = |list: &[&Endpoint]| {

@@ -122,7 +122,7 @@ impl Worker {
                 if let Some(key) = Tables::service_of(&slice) {
                     self.timeline.endpoints_seen(&key, at);
                 }
-                self.tables.set_slice(*slice);
+                self.tables.set_slice(&slice);
             }
             Event::EndpointSliceGone { namespace, name } => self.tables.remove_slice(&namespace, &name),
             Event::Pod(pod) => self.tables.set_pod(&pod),

@@ -86,7 +86,7 @@ fn the_fake_kernel_and_the_real_one_agree() {
             for event in &events {
                 match event {
                     Event::Service(service) => tables.set_service(service),
-                    Event::EndpointSlice(slice) => tables.set_slice((**slice).clone()),
+                    Event::EndpointSlice(slice) => tables.set_slice(slice),
                     _ => (),
                 }
             }
