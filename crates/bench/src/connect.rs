@@ -4,7 +4,6 @@
 use crate::services::{self, ENDPOINTS, MANY, settle};
 use crate::{figure, machine};
 use anyhow::{Context, Result};
-use coracle_node::pod_network::PodInterface;
 use coracle_node::service_proxy::{Event, ServiceProxy};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
@@ -15,6 +14,7 @@ const ROUNDS: usize = 40;
 /// Connections in a row, one way and the other in turns.
 const IN_A_ROW: usize = 50;
 const FIRST_PORT: u16 = 8080;
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 10);
 
 /// Prints `connect_ratio_10` and `connect_ratio_10000`.
 pub fn measure() -> Result<()> {
@@ -27,11 +27,11 @@ pub fn measure() -> Result<()> {
 /// Medians through the Service over medians straight to the Pod, of each round.
 fn ratios(services: u32) -> Result<Vec<f64>> {
     machine::run(|machine| {
-        let server = machine.pod("server", Ipv4Addr::new(10, 128, 0, 10))?;
+        let server = machine.pod("server", SERVER)?;
         let client = machine.pod("client", Ipv4Addr::new(10, 128, 0, 11))?;
         let ports: Vec<u16> = (FIRST_PORT..).take(ENDPOINTS as usize).collect();
         for port in &ports {
-            let listener = machine::inside(&server, || TcpListener::bind((server.ip, *port)))??;
+            let listener = machine::inside(&server, || TcpListener::bind((SERVER, *port)))??;
             // Ends with this process.
             std::thread::spawn(move || {
                 let mut clients = listener.incoming();
@@ -47,12 +47,12 @@ fn ratios(services: u32) -> Result<Vec<f64>> {
         // The first Service leads to the server: its endpoints differ in their ports.
         proxy.send(Event::EndpointSlice(Box::new(services::slice(0, &[])?)));
         for port in &ports {
-            proxy.send(Event::EndpointSlice(Box::new(slice(&server, *port)?)));
+            proxy.send(Event::EndpointSlice(Box::new(slice(*port)?)));
         }
         proxy.send(Event::Synced);
         settle(&proxy)?;
 
-        let straight: Vec<SocketAddr> = ports.iter().map(|port| (server.ip, *port).into()).collect();
+        let straight: Vec<SocketAddr> = ports.iter().map(|port| (SERVER, *port).into()).collect();
         let through = [SocketAddr::from((services::cluster_ip(0), 80))];
         let measured = machine::inside(&client, || {
             (0..ROUNDS)
@@ -72,13 +72,13 @@ fn ratios(services: u32) -> Result<Vec<f64>> {
 }
 
 /// A slice of the first Service with one port of the server.
-fn slice(server: &PodInterface, port: u16) -> Result<EndpointSlice> {
+fn slice(port: u16) -> Result<EndpointSlice> {
     let name = services::name(0);
     Ok(serde_json::from_value(json!({
         "metadata": {"name": format!("{name}-{port}"), "namespace": services::NAMESPACE,
                      "labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4", "ports": [{"name": "", "port": port, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [server.ip], "conditions": {"ready": true}}],
+        "endpoints": [{"addresses": [SERVER], "conditions": {"ready": true}}],
     }))?)
 }
 

@@ -39,8 +39,8 @@ impl Machine {
     fn new(directory: &Path) -> Result<Self> {
         let network = PodNetwork::new(PodNetworkConfig {
             directory: directory.join("pods"),
-            pod_cidr: OWN_POD_CIDR.parse()?,
-            service_cidr: SERVICE_CIDR.parse()?,
+            pod_cidrs: vec![OWN_POD_CIDR.parse()?],
+            service_cidrs: vec![SERVICE_CIDR.parse()?],
             local_addresses: Vec::new(),
             mtu: None,
         })?;
@@ -49,7 +49,7 @@ impl Machine {
 
     /// A Pod of this machine.
     pub fn pod(&self, name: &str, ip: Ipv4Addr) -> Result<PodInterface> {
-        Ok(self.network.attach(name, ip)?)
+        Ok(self.network.attach(name, &[ip.into()])?)
     }
 }
 

@@ -19,6 +19,11 @@ pub fn measure(binary: &Path) -> Result<()> {
             outcome.answered,
             outcome.failed.len()
         );
+        outcome
+            .failed
+            .iter()
+            .take(5)
+            .for_each(|line| eprintln!("  {line}"));
         ensure!(outcome.answered > 0, "{outcome:?}");
     }
     let failed: Vec<f64> = outcomes

@@ -96,10 +96,9 @@ pub fn events(services: u32) -> Result<Vec<Event>> {
 pub fn config() -> Result<Config> {
     Ok(Config {
         node_name: "node-0".into(),
-        zone: None,
         pod_cidrs: vec![POD_CIDR.parse()?],
         service_cidrs: vec![SERVICE_CIDR.parse()?],
-        local_addresses: Default::default(),
+        ..Config::default()
     })
 }
 

@@ -19,6 +19,7 @@ mod load;
 mod needs;
 mod service_port;
 mod slots;
+mod sorted;
 mod tables;
 mod topology;
 

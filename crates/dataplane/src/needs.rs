@@ -5,10 +5,11 @@ use crate::endpoint_slice::{Endpoint, EndpointsByPort};
 use crate::frontend::{Frontend, Key, LOCAL_SLOTS, Protocol, Target};
 use crate::load::ByLoad;
 use crate::service_port::ServicePort;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::tables::Config;
 use crate::topology;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What a frontend shall be.
@@ -29,10 +30,10 @@ pub(crate) struct Wanted {
 /// What one Service needs: its frontends, and the addresses in sets that several Services may share.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
-    pub frontends: BTreeMap<Frontend, Wanted>,
-    pub addresses: BTreeSet<Key>,
+    pub frontends: SortedMap<Frontend, Wanted>,
+    pub addresses: SortedSet<Key>,
     /// Addresses of endpoints in use that are not ending.
-    pub staying: BTreeSet<IpAddr>,
+    pub staying: SortedSet<IpAddr>,
     /// The port for health checkers of load balancers, and the ready endpoints on this node.
     pub health_check: Option<(u16, BTreeSet<IpAddr>)>,
 }

@@ -16,6 +16,7 @@ use crate::load::{Counted, Loads};
 use crate::needs::Needs;
 use crate::service_port::ServicePort;
 use crate::slots::{change_ids, change_slots, change_sources};
+use crate::sorted::{SortedMap, SortedSet};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -124,14 +125,14 @@ enum Owner {
 pub struct Tables {
     config: Config,
     services: BTreeMap<ServiceKey, [Vec<ServicePort>; 2]>,
-    slices: BTreeMap<ServiceKey, BTreeMap<String, Slice>>,
+    slices: BTreeMap<ServiceKey, SortedMap<String, Slice>>,
     /// Service of each slice, by namespace and name of the slice.
     slice_services: BTreeMap<(String, String), ServiceKey>,
     /// Of the pods of this node, those with ports on it.
     host_ports: BTreeMap<(String, String), Vec<HostPort>>,
     needs: BTreeMap<Owner, Needs>,
     /// Who needs an element. If several claim a frontend the first has it: Services before pods, each by name.
-    claims: BTreeMap<Key, BTreeSet<Owner>>,
+    claims: BTreeMap<Key, SortedSet<Owner>>,
     serving: BTreeMap<Frontend, BTreeSet<Target>>,
     /// How many Services use each address as an endpoint that is not ending.
     staying: BTreeMap<IpAddr, usize>,
@@ -253,7 +254,7 @@ impl Tables {
             return;
         };
         if let Some(slices) = self.slices.get_mut(&service) {
-            slices.remove(name);
+            slices.remove(&name.to_owned());
             if slices.is_empty() {
                 self.slices.remove(&service);
             }
@@ -322,7 +323,7 @@ impl Tables {
                     }
                 }
             }
-            for ip in &old.staying {
+            for ip in old.staying.iter() {
                 if let Some(users) = self.staying.get_mut(ip) {
                     *users -= 1;
                     if *users == 0 {
@@ -330,7 +331,7 @@ impl Tables {
                     }
                 }
             }
-            for ip in &new.staying {
+            for ip in new.staying.iter() {
                 *self.staying.entry(*ip).or_default() += 1;
             }
             for root in new.roots() {
@@ -512,7 +513,7 @@ impl Tables {
             if ports.is_empty() {
                 continue;
             }
-            let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
+            let slices = self.slices.get(key).into_iter().flat_map(SortedMap::values);
             let endpoints = endpoint_slice::collect(slices, ipv6);
             for port in ports {
                 needs.add_port(&self.config, port, &endpoints);

@@ -115,10 +115,7 @@ fn external() -> Question {
 /// What a client with this message gets when resolvers answer every question with this entry.
 fn drive(responder: &Responder, message: &[u8], entry: &Arc<Entry>, over_tcp: bool) -> Option<Vec<u8>> {
     let (mut asked, mut out) = (Asked::new(), Vec::new());
-    let client = Client {
-        address: LOOPBACK,
-        over_tcp,
-    };
+    let client = Client::new(LOOPBACK, over_tcp);
     for _ in 0..8 {
         match responder.respond(message, client, &asked, &mut out) {
             Next::Reply => return Some(out),

@@ -29,6 +29,7 @@ pub mod zone;
 
 pub use answer::TTL;
 pub use forward::{ForwardConfig, Forwarder};
+pub use metrics::{Histogram, exponential};
 pub use name::{InvalidName, Name};
 pub use respond::{Answers, SharedZone};
 pub use search_path::{SearchPath, SearchPaths, SharedSearchPaths};

@@ -1,7 +1,14 @@
-//! Counts of what was asked and answered, in Prometheus' text form.
+//! Counts of what was asked and answered, in Prometheus' text form: under CoreDNS' names where it has the same count,
+//! under our own where it has none. To its dashboards this is the server block `.` of one server.
+//! Upstream: `plugin/metrics/vars`, `plugin/cache/metrics.go`.
+
+mod histogram;
+
+pub use histogram::{Histogram, exponential};
 
 use crate::record_type as rr;
 use crate::record_type::code;
+use crate::respond::Client;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -31,8 +38,12 @@ const CODES: [(u16, &str); 8] = [
     (u16::MAX, "other"),
 ];
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
+/// The numbers of IPv4 and IPv6, by which CoreDNS calls them.
+const FAMILIES: [&str; 2] = ["1", "2"];
+/// Bounds of the time that an answer takes.
+const BOUNDS: usize = 16;
 
-/// What is counted besides answers; each with the middle of its name and what it means.
+/// What is counted besides answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
     CacheHits,
@@ -45,45 +56,46 @@ pub(crate) enum Count {
     Overloads,
 }
 
+/// Name and help of each.
 const COUNTS: [(Count, &str, &str); 8] = [
     (
         Count::CacheHits,
-        "cache_hits",
+        "coredns_cache_hits_total",
         "Forwarded names answered from the cache.",
     ),
     (
         Count::CacheMisses,
-        "cache_misses",
+        "coredns_cache_misses_total",
         "Forwarded names that a resolver had to be asked for.",
     ),
     (
         Count::Stale,
-        "cache_stale",
+        "coredns_cache_served_stale_total",
         "Answers given after their time because no resolver answered.",
     ),
     (
         Count::Prefetches,
-        "cache_prefetches",
+        "coredns_cache_prefetch_total",
         "Popular answers renewed before their end.",
     ),
     (
         Count::SearchPaths,
-        "search_paths",
+        "coracle_dns_search_paths_total",
         "Names found for clients along their search path.",
     ),
     (
         Count::UpstreamAnswers,
-        "upstream_answers",
+        "coracle_dns_upstream_answers_total",
         "Answers of resolvers.",
     ),
     (
         Count::UpstreamFailures,
-        "upstream_failures",
+        "coracle_dns_upstream_failures_total",
         "Questions that no resolver answered.",
     ),
     (
         Count::Overloads,
-        "overloads",
+        "coracle_dns_overloads_total",
         "Queries failed because too many waited for resolvers.",
     ),
 ];
@@ -99,12 +111,24 @@ pub(crate) struct Metrics {
 
 /// The counters of some threads, in cache lines of their own: a counter that two processors write costs both as much
 /// as the rest of an answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
-    /// By protocol, type, code.
-    responses: [[[AtomicU64; CODES.len()]; TYPES.len()]; PROTOCOLS.len()],
+    /// By protocol, family, type, code.
+    responses: [[[[AtomicU64; CODES.len()]; TYPES.len()]; FAMILIES.len()]; PROTOCOLS.len()],
     counts: [AtomicU64; COUNTS.len()],
+    durations: Histogram<BOUNDS>,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            responses: Default::default(),
+            counts: Default::default(),
+            // `plugin.TimeBuckets`.
+            durations: Histogram::new(exponential(0.00025, 2.0)),
+        }
+    }
 }
 
 thread_local! {
@@ -116,7 +140,7 @@ thread_local! {
 
 impl Metrics {
     /// An answer.
-    pub fn answered(&self, over_tcp: bool, record_type: u16, response_code: u16) {
+    pub fn answered(&self, client: &Client, record_type: u16, response_code: u16) {
         let record_type = TYPES
             .iter()
             .position(|(t, _)| *t == record_type)
@@ -125,7 +149,11 @@ impl Metrics {
             .iter()
             .position(|(c, _)| *c == response_code)
             .unwrap_or(CODES.len() - 1);
-        self.mine().responses[usize::from(over_tcp)][record_type][code].fetch_add(1, Ordering::Relaxed);
+        let shard = self.mine();
+        let family = usize::from(client.address.is_ipv6());
+        shard.responses[usize::from(client.over_tcp)][family][record_type][code]
+            .fetch_add(1, Ordering::Relaxed);
+        shard.durations.observe(client.since.elapsed());
     }
 
     pub fn add(&self, count: Count) {
@@ -148,40 +176,75 @@ impl Metrics {
     }
 
     /// Appends all counts to a page for Prometheus; of the answers those that there were.
-    pub fn write(&self, out: &mut String) {
-        let responses = "coracle_dns_responses_total";
+    pub fn write(&self, server: &str, remembered: usize, out: &mut String) {
+        let (requests, responses) = ("coredns_dns_requests_total", "coredns_dns_responses_total");
+        let server = format!("server=\"{server}\",view=\"\"");
+        let (of_zone, of_zones) = (format!("{server},zone=\".\""), format!("{server},zones=\".\""));
+        let asked = self.asked();
+        head(out, requests, "counter", "Queries by protocol, family and type.");
+        for (labels, answers) in &asked {
+            let all: u64 = answers.iter().map(|(_, count)| count).sum();
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{requests}{{{of_zone},{labels}}} {all}");
+        }
         head(
             out,
             responses,
-            "Answered queries by protocol, type and response code.",
+            "counter",
+            "Answers by response code, with what was asked.",
         );
+        for (labels, answers) in &asked {
+            for (code, count) in answers {
+                let _ = writeln!(out, "{responses}{{{of_zone},{labels},rcode=\"{code}\"}} {count}");
+            }
+        }
+        let durations = "coredns_dns_request_duration_seconds";
+        head(out, durations, "histogram", "From a query to its answer.");
+        let parts = self.shards.iter().map(|shard| &shard.durations);
+        Histogram::write(parts, durations, &of_zone, out);
+        for (count, name, help) in COUNTS {
+            head(out, name, "counter", help);
+            let labels = match name.starts_with("coredns_") {
+                true => format!("{{{of_zones}}}"),
+                false => String::new(),
+            };
+            let _ = writeln!(out, "{name}{labels} {}", self.get(count));
+        }
+        let entries = "coredns_cache_entries";
+        head(out, entries, "gauge", "Remembered answers of resolvers.");
+        let _ = writeln!(out, "{entries}{{{of_zones}}} {remembered}");
+    }
+
+    /// What was asked, as labels, with the answers to it that there were.
+    fn asked(&self) -> Vec<(String, Vec<(&'static str, u64)>)> {
+        let mut asked = Vec::new();
         for (p, protocol) in PROTOCOLS.iter().enumerate() {
-            for (t, (_, record_type)) in TYPES.iter().enumerate() {
-                for (c, (_, code)) in CODES.iter().enumerate() {
-                    let count = self.sum(|shard| &shard.responses[p][t][c]);
-                    if count > 0 {
-                        let labels = format!("proto=\"{protocol}\",type=\"{record_type}\",rcode=\"{code}\"");
-                        // Writing to a string cannot fail.
-                        let _ = writeln!(out, "{responses}{{{labels}}} {count}");
+            for (f, family) in FAMILIES.iter().enumerate() {
+                for (t, (_, record_type)) in TYPES.iter().enumerate() {
+                    let labels = format!("proto=\"{protocol}\",family=\"{family}\",type=\"{record_type}\"");
+                    let answers = CODES.iter().enumerate().map(|(c, (_, code))| {
+                        let count = self.sum(|shard| &shard.responses[p][f][t][c]);
+                        (*code, count)
+                    });
+                    let answers: Vec<_> = answers.filter(|(_, count)| *count > 0).collect();
+                    if !answers.is_empty() {
+                        asked.push((labels, answers));
                     }
                 }
             }
         }
-        for (count, name, help) in COUNTS {
-            let name = format!("coracle_dns_{name}_total");
-            head(out, &name, help);
-            let _ = writeln!(out, "{name} {}", self.get(count));
-        }
+        asked
     }
 }
 
-fn head(out: &mut String, name: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
     fn each_count_has_its_place() {
@@ -193,20 +256,36 @@ mod tests {
     #[test]
     fn a_page() {
         let metrics = Metrics::default();
-        metrics.answered(false, rr::A, code::NO_ERROR);
-        metrics.answered(false, rr::A, code::NO_ERROR);
-        metrics.answered(true, 999, code::BAD_VERS);
+        let (here, there) = (
+            Client::new(Ipv4Addr::LOCALHOST.into(), false),
+            Client::new(Ipv6Addr::LOCALHOST.into(), true),
+        );
+        metrics.answered(&here, rr::A, code::NO_ERROR);
+        metrics.answered(&here, rr::A, code::NX_DOMAIN);
+        metrics.answered(&there, 999, code::BAD_VERS);
         metrics.add(Count::SearchPaths);
+        metrics.add(Count::CacheHits);
         let mut page = String::new();
-        metrics.write(&mut page);
+        metrics.write("dns://10.96.0.10:53", 7, &mut page);
+        const SERVER: &str = "server=\"dns://10.96.0.10:53\",view=\"\"";
         for line in [
-            "# TYPE coracle_dns_responses_total counter\n",
-            "coracle_dns_responses_total{proto=\"udp\",type=\"A\",rcode=\"NOERROR\"} 2\n",
-            "coracle_dns_responses_total{proto=\"tcp\",type=\"other\",rcode=\"BADVERS\"} 1\n",
-            "coracle_dns_search_paths_total 1\n",
-            "coracle_dns_cache_hits_total 0\n",
+            "# TYPE coredns_dns_responses_total counter\n".to_owned(),
+            format!(
+                "coredns_dns_requests_total{{{SERVER},zone=\".\",proto=\"udp\",family=\"1\",type=\"A\"}} 2\n"
+            ),
+            format!(
+                "coredns_dns_responses_total{{{SERVER},zone=\".\",proto=\"udp\",family=\"1\",type=\"A\",rcode=\"NXDOMAIN\"}} 1\n"
+            ),
+            format!(
+                "coredns_dns_responses_total{{{SERVER},zone=\".\",proto=\"tcp\",family=\"2\",type=\"other\",rcode=\"BADVERS\"}} 1\n"
+            ),
+            format!("coredns_dns_request_duration_seconds_bucket{{{SERVER},zone=\".\",le=\"0.00025\"}} "),
+            format!("coredns_dns_request_duration_seconds_count{{{SERVER},zone=\".\"}} 3\n"),
+            format!("coredns_cache_hits_total{{{SERVER},zones=\".\"}} 1\n"),
+            format!("coredns_cache_entries{{{SERVER},zones=\".\"}} 7\n"),
+            "coracle_dns_search_paths_total 1\n".to_owned(),
         ] {
-            assert!(page.contains(line), "{page}");
+            assert!(page.contains(&line), "{line} is not in\n{page}");
         }
     }
 }

@@ -31,6 +31,19 @@ pub(crate) struct Responder {
 pub(crate) struct Client {
     pub address: IpAddr,
     pub over_tcp: bool,
+    /// When the query came.
+    pub since: Instant,
+}
+
+impl Client {
+    /// Who asks now.
+    pub fn new(address: IpAddr, over_tcp: bool) -> Self {
+        Self {
+            address,
+            over_tcp,
+            since: Instant::now(),
+        }
+    }
 }
 
 /// What resolvers have answered on the way to this answer. It may not be worth remembering for others.
@@ -94,12 +107,12 @@ impl Responder {
             Err(Unreadable::NotAQuery) => return Next::Ignore,
             Err(Unreadable::Malformed { id, flags }) => {
                 refusal(out, id, flags, code::FORM_ERR);
-                metrics.answered(client.over_tcp, 0, code::FORM_ERR);
+                metrics.answered(&client, 0, code::FORM_ERR);
                 return Next::Reply;
             }
             Err(Unreadable::OtherOperation { id, flags }) => {
                 refusal(out, id, flags, code::NOT_IMP);
-                metrics.answered(client.over_tcp, 0, code::NOT_IMP);
+                metrics.answered(&client, 0, code::NOT_IMP);
                 return Next::Reply;
             }
         };
@@ -140,19 +153,19 @@ impl Responder {
             }
         };
         reply.finish(code, flags);
-        metrics.answered(client.over_tcp, query.question.record_type, code);
+        metrics.answered(&client, query.question.record_type, code);
         Next::Reply
     }
 
     /// The answer when the answer cannot be had.
-    pub fn fail(&self, message: &[u8], over_tcp: bool, out: &mut Vec<u8>) -> Next {
+    pub fn fail(&self, message: &[u8], client: Client, out: &mut Vec<u8>) -> Next {
         let Ok(query) = Query::read(message) else {
             return Next::Ignore;
         };
-        Reply::new(out, &query, over_tcp).finish(code::SERV_FAIL, 0);
+        Reply::new(out, &query, client.over_tcp).finish(code::SERV_FAIL, 0);
         self.forwarder
             .metrics()
-            .answered(over_tcp, query.question.record_type, code::SERV_FAIL);
+            .answered(&client, query.question.record_type, code::SERV_FAIL);
         Next::Reply
     }
 

@@ -4,7 +4,6 @@ use crate::forward::Forwarder;
 use crate::query::Question;
 use crate::respond::{Client, Next, Responder, SharedZone};
 use crate::search_path::SharedSearchPaths;
-use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,16 +100,11 @@ impl Server {
     /// Appends this server's part to a page for Prometheus.
     pub fn metrics(&self) -> impl Fn(&mut String) + Clone + Send + Sync + 'static {
         let forwarder = self.responder.forwarder.clone();
-        move |page| {
-            forwarder.metrics().write(page);
-            let name = "coracle_dns_cache_entries";
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                page,
-                "# HELP {name} Remembered answers of resolvers.\n# TYPE {name} gauge\n{name} {}",
-                forwarder.remembered()
-            );
-        }
+        // The address has been asked for once already.
+        let server = self
+            .local_addr()
+            .map_or_else(|_| "dns://".to_owned(), |address| format!("dns://{address}"));
+        move |page| forwarder.metrics().write(&server, forwarder.remembered(), page)
     }
 
     /// Serves until dropped.
@@ -149,10 +143,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             }
         };
         let message = &message[..length];
-        let client = Client {
-            address: address.ip(),
-            over_tcp: false,
-        };
+        let client = Client::new(address.ip(), false);
         match shared.responder.respond(message, client, &none, &mut out) {
             Next::Reply => send(&socket, &out, address).await,
             Next::Ignore => {}
@@ -168,7 +159,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
                     });
                 }
                 Err(_) => {
-                    if shared.responder.fail(message, false, &mut out) == Next::Reply {
+                    if shared.responder.fail(message, client, &mut out) == Next::Reply {
                         send(&socket, &out, address).await;
                     }
                 }
@@ -206,10 +197,6 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve_stream(mut stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
-    let client = Client {
-        address: address.ip(),
-        over_tcp: true,
-    };
     let (mut message, mut out) = (Vec::new(), Vec::new());
     loop {
         timeout(TCP_IDLE, async {
@@ -218,6 +205,7 @@ async fn serve_stream(mut stream: TcpStream, address: SocketAddr, shared: Arc<Sh
             stream.read_exact(&mut message).await
         })
         .await??;
+        let client = Client::new(address.ip(), true);
         let next = match shared.responder.respond(&message, client, &Vec::new(), &mut out) {
             Next::Ask(question) => {
                 let Ok(permit) = shared.waiting.clone().acquire_owned().await else {
@@ -255,7 +243,7 @@ impl Shared {
                 done => return done,
             }
         }
-        self.responder.fail(message, client.over_tcp, out)
+        self.responder.fail(message, client, out)
     }
 }
 

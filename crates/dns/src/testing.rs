@@ -70,10 +70,7 @@ pub fn read(bytes: &[u8]) -> Message {
 /// What a responder says at once.
 pub fn respond(responder: &Responder, message: &[u8], over_tcp: bool) -> (Next, Vec<u8>) {
     let mut out = Vec::new();
-    let client = Client {
-        address: LOOPBACK,
-        over_tcp,
-    };
+    let client = Client::new(LOOPBACK, over_tcp);
     let next = responder.respond(message, client, &Asked::new(), &mut out);
     (next, out)
 }

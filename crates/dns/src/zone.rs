@@ -171,6 +171,16 @@ impl Zone {
         }
     }
 
+    /// Whether names lead to this address although its pod is not ending. An ending pod that keeps its names, because
+    /// its Service publishes all that there is, does not count: it would keep them for as long as it exists.
+    pub fn sends_to(&self, address: IpAddr) -> bool {
+        let slices = self.endpoint_ips.range((address, 0)..=(address, SliceId::MAX));
+        let mut endpoints = slices
+            .filter_map(|(_, id)| self.slices.get(id))
+            .flat_map(|slice| &slice.endpoints);
+        endpoints.any(|endpoint| endpoint.address == address && endpoint.ready && !endpoint.terminating)
+    }
+
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
         self.namespaces.contains(namespace)
             || self

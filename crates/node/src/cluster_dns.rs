@@ -4,9 +4,11 @@
 
 mod clients;
 mod config;
+mod endings;
 
 pub use clients::follow_clients;
 pub use config::follow_config;
+pub use endings::Endings;
 
 use bytes::Bytes;
 use coracle_client::{Client, Event, informer};
@@ -78,7 +80,13 @@ impl Timeline {
 }
 
 /// Keeps the zone up to date until dropped. `synced` is told when the zone holds everything that existed at the start.
-pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, synced: oneshot::Sender<()>) {
+pub async fn run(
+    client: Client,
+    endings: Arc<Endings>,
+    timeline: Arc<Timeline>,
+    synced: oneshot::Sender<()>,
+) {
+    let zone: SharedZone = endings.zone().clone();
     let watch = |group: &str, plural: &str| {
         let (sender, events) = mpsc::channel(QUEUE);
         let resource = GroupVersionResource::new(group, "v1", plural);
@@ -115,9 +123,13 @@ pub async fn run(client: Client, zone: SharedZone, timeline: Arc<Timeline>, sync
                         if let Some(slice) = decode::<EndpointSlice>(&object) {
                             zone.write().upsert_slice(&slice);
                             timeline.has_endpoints(&slice);
+                            endings.tell();
                         }
                     }
-                    Event::Deleted { key, .. } => zone.write().remove_slice(&key.namespace, &key.name),
+                    Event::Deleted { key, .. } => {
+                        zone.write().remove_slice(&key.namespace, &key.name);
+                        endings.tell();
+                    }
                     Event::Synced(_) => have_slices = true,
                     Event::Progress(_) => {}
                 },

@@ -31,7 +31,7 @@ mod status_writer;
 mod volumes;
 
 pub use config::{NodeConfig, NodeError, Parts};
-pub use data_plane::DataPlane;
+pub use data_plane::{DataPlane, Ways};
 pub use node_status::pod_cidrs;
 pub use service_tracer::ServiceTracer;
 

@@ -115,7 +115,7 @@ impl Proxy {
                 if index == 0 {
                     self.tables.set_service(&decode(object));
                 } else {
-                    self.tables.set_slice(decode(object));
+                    self.tables.set_slice(&decode(object));
                 }
                 self.is_dirty = true;
                 format!("proxy sees {} {key}", resource.resource)
@@ -377,7 +377,7 @@ impl Node {
             tables.set_service(&decode(service.clone()));
         }
         for slice in api.list::<EndpointSlice>() {
-            tables.set_slice(decode(slice.clone()));
+            tables.set_slice(&decode(slice.clone()));
         }
         tables.change();
         frontends(tables.state())

@@ -1,6 +1,6 @@
 //! All Pods behind a Service replaced one after the other, under load: what fails of it.
 //!
-//! Each client asks a hundred times a second, on new connections or on ones that it keeps, through the Service's
+//! Clients ask up to a hundred times a second, on new connections or on ones that they keep, through the Service's
 //! address, through its node port from a machine outside, and by the name of a headless Service. The clients are curl:
 //! they do what is usual and no more, such as to ask again if a connection that was kept turns out to be closed, and to
 //! try the next address of a name.
@@ -15,12 +15,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
-/// Bound of what the clients do, whatever else happens: twenty minutes of it.
-const MOST_RUNS: u32 = 600;
-/// Requests of one run of curl, and how many it makes a second.
-const REQUESTS: u32 = 200;
+/// Seconds after which the clients end, whatever else happens.
+const AT_MOST: &str = "600";
 const RATE: &str = "100/s";
 const NAME_SERVER: &str = "10.96.0.10";
+const NEW: &str = "--header 'Connection: close'";
+const KEPT: &str = "";
 
 /// The demo's database: at SIGTERM it ends what it has begun, and takes nothing more. No `preStop`.
 const MANIFEST: &str = "
@@ -59,7 +59,7 @@ spec:
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The client: how it came to the Pods, and on what connections.
-    pub client: String,
+    pub client: &'static str,
     /// Requests that were answered.
     pub answered: usize,
     /// What curl says of each that was not.
@@ -83,25 +83,24 @@ pub fn replace_under_load(cluster: &Cluster, times: usize) -> Result<Vec<Outcome
         format!("nameserver {NAME_SERVER}\n"),
     )?;
     let network = cluster.network();
-    let mut loads = Vec::new();
-    for (connections, options) in [("new", "--header 'Connection: close'"), ("kept", "")] {
-        for (way, command, url) in [
-            ("cluster-ip", network.on_node("unshare"), format!("http://{ip}/")),
-            (
-                "node-port",
-                network.outside("unshare"),
-                format!("http://{NODE_IP}:30080/"),
-            ),
-            (
-                "headless",
-                network.on_node("unshare"),
-                "http://web-headless.default.svc.cluster.local:28017/".to_owned(),
-            ),
-        ] {
-            let client = format!("{way}, {connections} connections");
-            loads.push(Load::start(command, directory.path(), client, options, &url)?);
-        }
-    }
+    let cluster_ip = format!("http://{ip}/");
+    let node_port = format!("http://{NODE_IP}:30080/");
+    let headless = "http://web-headless.default.svc.cluster.local:28017/";
+    let (here, outside) = (|| network.on_node("unshare"), || network.outside("unshare"));
+    // How many requests one run of curl makes: it looks a name up once a run.
+    let loads = [
+        ("cluster-ip-new", here(), NEW, cluster_ip.as_str(), 100),
+        ("cluster-ip-kept", here(), KEPT, &cluster_ip, 100),
+        ("node-port-new", outside(), NEW, &node_port, 100),
+        ("node-port-kept", outside(), KEPT, &node_port, 100),
+        ("headless-new", here(), NEW, headless, 1),
+        ("headless-kept", here(), KEPT, headless, 10),
+    ]
+    .into_iter()
+    .map(|(client, command, options, url, requests)| {
+        Load::start(command, directory.path(), client, options, url, requests)
+    })
+    .collect::<Result<Vec<_>>>()?;
     let replaced = (0..times).try_for_each(|_| replace(cluster));
     File::create(directory.path().join("stop"))?;
     let outcomes = loads.into_iter().map(Load::end).collect();
@@ -127,7 +126,7 @@ fn pods(cluster: &Cluster) -> Result<BTreeSet<String>> {
 
 /// Requests one after the other until told to stop.
 struct Load {
-    client: String,
+    client: &'static str,
     process: Child,
     results: PathBuf,
 }
@@ -136,23 +135,24 @@ impl Load {
     fn start(
         mut unshare: Command,
         directory: &Path,
-        client: String,
+        client: &'static str,
         options: &str,
         url: &str,
+        requests: u32,
     ) -> Result<Self> {
-        let results = directory.join(client.replace([',', ' '], "-"));
+        let results = directory.join(client);
         // The cluster's DNS for this client alone. One line a request: what curl says about it, and how it was answered.
         let script = format!(
             "mount --bind {directory}/resolv.conf /etc/resolv.conf || exit 1
-             for run in $(seq {MOST_RUNS}); do
-               [ -e {directory}/stop ] && exit
+             until [ -e {directory}/stop ]; do
                curl --silent --max-time 10 --rate {RATE} {options} --output /dev/null \
-                 --write-out '%{{http_code}} %{{exitcode}} %{{errormsg}}\\n' '{url}?[1-{REQUESTS}]'
+                 --write-out '%{{http_code}} %{{exitcode}} %{{errormsg}}\\n' '{url}?[1-{requests}]'
+               sleep 0.01
              done",
             directory = directory.display(),
         );
         let process = unshare
-            .args(["--mount", "sh", "-c", &script])
+            .args(["--mount", "timeout", AT_MOST, "sh", "-c", &script])
             .stdin(Stdio::null())
             .stdout(File::create(&results)?)
             .spawn()
@@ -171,7 +171,7 @@ impl Load {
         let (answered, failed): (Vec<&str>, Vec<&str>) =
             text.lines().partition(|line| line.starts_with("200 0"));
         Ok(Outcome {
-            client: std::mem::take(&mut self.client),
+            client: self.client,
             answered: answered.len(),
             failed: failed.into_iter().map(str::to_owned).collect(),
         })

@@ -15,7 +15,7 @@ use coracle_kernel::mount::detach_below;
 use coracle_node::pod_network::forwarding::{self, Forwarding};
 use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
-use coracle_node::{NodeConfig, Parts, cluster_dns};
+use coracle_node::{NodeConfig, Parts, Ways, cluster_dns};
 use coracle_oci::{OciRuntime, PullConfig, Runtime, RuntimeConfig};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -82,13 +82,14 @@ pub async fn start(
     for address in &dns_addresses {
         dns.listen(SocketAddr::new(*address, DNS_PORT)).await?;
     }
+    let endings = Arc::new(cluster_dns::Endings::new(zone));
     let (synced, dns_synced) = oneshot::channel();
     let names = Arc::new(cluster_dns::Timeline::default());
     tasks.spawn("cluster DNS", dns.with_search_paths(search_paths.clone()).run());
     let dns_client = control_plane.client(UserInfo::new("system:kube-dns", &["system:masters"]));
     tasks.spawn(
         "cluster DNS zone",
-        cluster_dns::run(dns_client.clone(), zone, names.clone(), synced),
+        cluster_dns::run(dns_client.clone(), endings.clone(), names.clone(), synced),
     );
     tasks.spawn(
         "cluster DNS resolvers",
@@ -144,7 +145,7 @@ pub async fn start(
         runtime,
         images,
         network,
-        data_plane: proxy.clone(),
+        data_plane: Arc::new(Ways(vec![proxy.clone(), endings])),
         service_tracer: Arc::new(Tracer {
             node: name.to_owned(),
             store: control_plane.store().clone(),

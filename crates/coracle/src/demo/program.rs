@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// How long the API waits for its database, at start and in a request.
 const DB_TIMEOUT: Duration = Duration::from_secs(5);
 const DB_RETRY: Duration = Duration::from_millis(50);
+
+/// SIGTERM has come.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// `demo-db`: answers `ping` with `pong HOSTNAME` on 27017, TCP and UDP, and shows a page on 28017.
 pub fn db() -> ExitCode {
@@ -115,6 +119,7 @@ fn end_at_sigterm() {
         runtime.block_on(async {
             if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
                 term.recv().await;
+                ENDING.store(true, Ordering::Relaxed);
                 let listeners = std::mem::take(&mut *open_listeners());
                 if listeners.is_empty() {
                     std::process::exit(0);
@@ -232,6 +237,8 @@ fn answer_http(stream: TcpStream, handle: impl Fn(&str) -> (u16, String)) -> std
             }
             close |= header == "connection: close";
         }
+        // The client goes elsewhere with its next request.
+        close |= ENDING.load(Ordering::Relaxed);
         let path = request
             .split(' ')
             .nth(1)

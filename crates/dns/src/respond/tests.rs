@@ -94,10 +94,7 @@ fn resolve(question: &Question) -> Arc<Entry> {
 /// The answer to a client, and the names that resolvers were asked.
 fn ask(responder: &Responder, message: &Message) -> (Message, Vec<String>) {
     let (mut asked, mut out) = (Asked::new(), Vec::new());
-    let client = Client {
-        address: LOOPBACK,
-        over_tcp: false,
-    };
+    let client = Client::new(LOOPBACK, false);
     loop {
         match responder.respond(&bytes(message), client, &asked, &mut out) {
             Next::Reply => {
@@ -213,10 +210,7 @@ fn external_names_are_followed() {
 fn a_target_that_nobody_answers_for_is_a_failure_and_not_an_absence() {
     let responder = cluster();
     let mut out = Vec::new();
-    let client = Client {
-        address: LOOPBACK,
-        over_tcp: false,
-    };
+    let client = Client::new(LOOPBACK, false);
     let question = bytes(&message("far.ns.svc.cluster.local.", T::A));
     let Next::Ask(asked) = responder.respond(&question, client, &Asked::new(), &mut out) else {
         panic!("asks")
@@ -352,7 +346,7 @@ fn answers_are_counted() {
     ask(&responder, &message("web.ns.svc.cluster.local.", T::A));
     ask(&responder, &message("nobody.ns.svc.cluster.local.", T::AAAA));
     let mut page = String::new();
-    responder.forwarder.metrics().write(&mut page);
+    responder.forwarder.metrics().write("dns://:53", 0, &mut page);
     for line in [
         "type=\"A\",rcode=\"NOERROR\"} 1",
         "type=\"AAAA\",rcode=\"NXDOMAIN\"} 1",

@@ -158,8 +158,14 @@ async fn both_families() {
     }
     let mut page = String::new();
     metrics(&mut page);
-    assert!(page.contains("type=\"A\",rcode=\"NOERROR\"} 2\n"), "{page}");
-    assert!(page.contains("coracle_dns_cache_entries 0\n"), "{page}");
+    for family in [1, 2] {
+        let line = format!("family=\"{family}\",type=\"A\",rcode=\"NOERROR\"}} 1\n");
+        assert!(page.contains(&line), "{page}");
+    }
+    assert!(
+        page.contains("coredns_cache_entries{server=\"dns://127.0.0.1:"),
+        "{page}"
+    );
 }
 
 /// A stub resolver of the host that forwards everything to the cluster DNS, as systemd-resolved does when it is told

@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub hostname: Option<Box<str>>,
     /// Whether it takes connections.
     pub ready: bool,
+    /// Whether its pod is being deleted.
+    pub terminating: bool,
 }
 
 /// What a Service's name stands for.
@@ -114,7 +116,9 @@ impl Slice {
         let mut endpoints = Vec::new();
         for endpoint in slice.endpoints.iter().flatten() {
             // Unknown counts as ready, as the API says.
-            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+            let conditions = endpoint.conditions.as_ref();
+            let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+            let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
             let hostname = endpoint.hostname.as_deref().filter(|hostname| is_label(hostname));
             let hostname = hostname.map(|hostname| hostname.to_ascii_lowercase().into_boxed_str());
             for address in endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok()) {
@@ -122,6 +126,7 @@ impl Slice {
                     address,
                     hostname: hostname.clone(),
                     ready,
+                    terminating,
                 });
             }
         }

@@ -120,6 +120,7 @@ fn dashed_names_and_back() {
             address: address(text),
             hostname: None,
             ready: true,
+            terminating: false,
         };
         let label = endpoint.label();
         assert!(!label.ends_with('-'), "{label}");

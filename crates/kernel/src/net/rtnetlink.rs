@@ -350,6 +350,27 @@ impl Rtnetlink {
         }
     }
 
+    /// Makes a network unreachable but for what longer prefixes lead to: whoever sends there is told so at once.
+    pub fn add_unreachable(&mut self, destination: (IpAddr, u8)) -> Result<()> {
+        self.unreachable("add", NEW_ROUTE, CREATE | REPLACE, destination)
+    }
+
+    /// Takes that back; no error if it is not so.
+    pub fn delete_unreachable(&mut self, destination: (IpAddr, u8)) -> Result<()> {
+        match self.unreachable("delete", DELETE_ROUTE, 0, destination) {
+            Err(error) if error.is(Errno::SRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn unreachable(&mut self, verb: &str, kind: u16, flags: u16, destination: (IpAddr, u8)) -> Result<()> {
+        let what = format!("{verb} the unreachable route {}/{}", destination.0, destination.1);
+        let header = route_header_of(destination, Scope::Universe, UNREACHABLE, 0);
+        self.send(&what, kind, flags, &header, |m| {
+            m.attribute(ROUTE_DESTINATION, &octets(destination.0))
+        })
+    }
+
     /// The device of a family's default route with the lowest metric, if there is one.
     pub fn default_route_link(&mut self, ipv6: bool) -> Result<Option<u32>> {
         const OUTPUT: u16 = 4;
@@ -445,6 +466,9 @@ impl Rtnetlink {
 const MAIN_TABLE: u8 = 254;
 /// Type of a route that leads on, and is no refusal.
 const UNICAST: u8 = 1;
+/// Type of a route that answers "host unreachable".
+const UNREACHABLE: u8 = 7;
+const ROUTE_DESTINATION: u16 = 1;
 const INET: u8 = 2;
 const INET6: u8 = 10;
 const NEIGHBOUR_DESTINATION: u16 = 1;
@@ -531,11 +555,15 @@ fn parse_address(payload: &[u8]) -> Option<Address> {
 }
 
 fn route_header(route: &Route) -> [u8; 12] {
-    const STATIC: u8 = 4;
     const ON_LINK: u32 = 4;
-    let flags = if route.gateway.is_some() { ON_LINK } else { 0 }.to_ne_bytes();
-    let (destination, prefix) = route.destination;
-    let [a, b, c, d] = flags;
+    let flags = if route.gateway.is_some() { ON_LINK } else { 0 };
+    route_header_of(route.destination, route.scope, UNICAST, flags)
+}
+
+/// `struct rtmsg`.
+fn route_header_of((destination, prefix): (IpAddr, u8), scope: Scope, kind: u8, flags: u32) -> [u8; 12] {
+    const STATIC: u8 = 4;
+    let [a, b, c, d] = flags.to_ne_bytes();
     [
         family(destination),
         prefix,
@@ -543,8 +571,8 @@ fn route_header(route: &Route) -> [u8; 12] {
         0,
         MAIN_TABLE,
         STATIC,
-        route.scope.number(),
-        UNICAST,
+        scope.number(),
+        kind,
         a,
         b,
         c,
@@ -553,13 +581,12 @@ fn route_header(route: &Route) -> [u8; 12] {
 }
 
 fn route_body(m: &mut Messages, route: &Route) {
-    const DESTINATION: u16 = 1;
     const OUTPUT: u16 = 4;
     const GATEWAY: u16 = 5;
     const PREFERRED_SOURCE: u16 = 7;
     const METRICS: u16 = 8;
     const METRIC_MTU: u16 = 2;
-    m.attribute(DESTINATION, &octets(route.destination.0));
+    m.attribute(ROUTE_DESTINATION, &octets(route.destination.0));
     m.ne32(OUTPUT, route.link);
     if let Some(gateway) = route.gateway {
         m.attribute(GATEWAY, &octets(gateway));

@@ -47,6 +47,10 @@ pub(super) fn prepare(
         let device = service_device(host, range, mtu)?;
         host.add_route(&service_route(range, node_addresses, device, mtu))?;
     }
+    for range in &config.pod_cidrs {
+        // Who connects to a pod that is gone, by a name kept in mind, learns that at once and tries the next address.
+        host.add_unreachable((range.network(), range.prefix_len()))?;
+    }
     for ip in node_addresses {
         if ip.is_ipv6() {
             forward_ipv6(host)?;
@@ -64,6 +68,9 @@ pub(super) fn tear_down(
     node_addresses: &[IpAddr],
     mtu: u32,
 ) -> Result<(), net::Error> {
+    for range in &config.pod_cidrs {
+        host.delete_unreachable((range.network(), range.prefix_len()))?;
+    }
     let loopback = host.loopback()?;
     for &range in &config.service_cidrs {
         if range.addr().is_ipv4() {

@@ -4,6 +4,7 @@ use crate::world::*;
 use coracle_kernel::net::netns;
 use coracle_kernel::net::rtnetlink::{Rtnetlink, Scope};
 use coracle_node::pod_network::forwarding::{self, Forwarding};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
@@ -25,6 +26,23 @@ fn pods_reach_each_other_and_the_outside() {
             .ask(From::Pod(&one), (OUTSIDE, 80))
             .expect("an answer from outside");
         assert_eq!(answer.client, NODE, "outside knows the node, not its pods");
+    });
+}
+
+#[test]
+fn a_pod_that_is_not_there_is_unreachable_at_once() {
+    on_a_node(|world| {
+        let pod = world.pod(2);
+        let _proxy = proxy(vec![]);
+        for from in [From::Pod(&pod), From::Node] {
+            let begin = Instant::now();
+            let error = world
+                .ask(from, (Ipv4Addr::new(10, 244, 0, 99), 80))
+                .expect_err("nobody");
+            let told = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
+            assert!(told.contains(&error.kind()), "{error}");
+            assert!(begin.elapsed() < PATIENCE);
+        }
     });
 }
 
