@@ -15,6 +15,7 @@ mod log_watch;
 mod logs;
 mod node_status;
 mod object_cache;
+mod pages;
 mod pod_actions;
 pub mod pod_network;
 mod pod_view;
@@ -33,6 +34,7 @@ mod volumes;
 pub use config::{NodeConfig, NodeError, Parts};
 pub use data_plane::{DataPlane, Ways};
 pub use node_status::pod_cidrs;
+pub use pages::serve_texts;
 pub use service_tracer::ServiceTracer;
 
 use kubelet::Kubelet;

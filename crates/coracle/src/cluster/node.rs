@@ -15,11 +15,11 @@ use coracle_kernel::mount::detach_below;
 use coracle_node::pod_network::forwarding::{self, Forwarding};
 use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
-use coracle_node::{NodeConfig, Parts, Ways, cluster_dns};
+use coracle_node::{NodeConfig, Parts, Ways, cluster_dns, serve_texts};
 use coracle_oci::{OciRuntime, PullConfig, Runtime, RuntimeConfig};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,10 @@ pub const NETNS: &str = "netns";
 /// Where, in the data directory, the node has its Pods' volumes and logs.
 const NODE: &str = "node";
 const DNS_PORT: u16 = 53;
+/// Where CoreDNS has its metrics, at the address of the cluster DNS.
+const DNS_METRICS_PORT: u16 = 9153;
+/// Where kube-proxy has its metrics, for this machine alone.
+const PROXY_METRICS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10_249);
 /// What a node of upstream's gets out of the cluster's range.
 const NODE_PREFIX_V4: u8 = 24;
 const NODE_PREFIX_V6: u8 = 64;
@@ -85,6 +89,16 @@ pub async fn start(
     let endings = Arc::new(cluster_dns::Endings::new(zone));
     let (synced, dns_synced) = oneshot::channel();
     let names = Arc::new(cluster_dns::Timeline::default());
+    let page = dns.metrics();
+    for address in &dns_addresses {
+        let (page, address) = (page.clone(), SocketAddr::new(*address, DNS_METRICS_PORT));
+        let text = move |path: &str| {
+            let mut text = String::new();
+            page(&mut text);
+            (path == "/metrics").then_some(text)
+        };
+        tasks.spawn("metrics of the cluster DNS", serve_texts(address, text));
+    }
     tasks.spawn("cluster DNS", dns.with_search_paths(search_paths.clone()).run());
     let dns_client = control_plane.client(UserInfo::new("system:kube-dns", &["system:masters"]));
     tasks.spawn(
@@ -100,6 +114,21 @@ pub async fn start(
     tasks.spawn("service proxy", async move {
         service_proxy::follow(proxy_client, node_client, &node_name, &following).await
     });
+    let metrics = proxy.metrics().clone();
+    let text = move |path: &str| match path {
+        "/metrics" => {
+            let mut text = String::new();
+            metrics.write(&mut text);
+            Some(text)
+        }
+        "/healthz" => Some("ok".to_owned()),
+        "/proxyMode" => Some("nftables".to_owned()),
+        _ => None,
+    };
+    tasks.spawn(
+        "metrics of the service proxy",
+        serve_texts(PROXY_METRICS.into(), text),
+    );
     let asked = proxy.clone();
     tasks.spawn("health checks of load balancers", async move {
         service_proxy::serve_health_checks(&asked).await

@@ -2,28 +2,22 @@
 //! endpoints here. Upstream: pkg/proxy/healthcheck/service_health.go.
 
 use super::ServiceProxy;
+use crate::pages::{self, Page};
 use bytes::Bytes;
 use coracle_dataplane::{HealthCheck, ServiceKey};
 use http::header::{CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What every Service's health checkers are told.
 pub(super) type HealthChecks = BTreeMap<ServiceKey, HealthCheck>;
 
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
 /// Answers on the health check port of each Service that has one, until the future is dropped.
@@ -50,7 +44,7 @@ pub async fn serve_health_checks(proxy: &ServiceProxy) {
         for (service, HealthCheck { port, .. }) in wanted {
             if let Entry::Vacant(entry) = servers.entry(service) {
                 let mut server = JoinSet::new();
-                server.spawn(serve((address, port), entry.key().clone(), checks.clone()));
+                server.spawn(serve((address, port).into(), entry.key().clone(), checks.clone()));
                 entry.insert((port, server));
             }
         }
@@ -60,45 +54,18 @@ pub async fn serve_health_checks(proxy: &ServiceProxy) {
     }
 }
 
-async fn serve((address, port): (IpAddr, u16), service: ServiceKey, checks: watch::Receiver<HealthChecks>) {
-    let listener = match TcpListener::bind((address, port)).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(%service, port, %error, "cannot listen for health checks");
-            return;
-        }
+async fn serve(address: SocketAddr, service: ServiceKey, checks: watch::Receiver<HealthChecks>) {
+    let of = service.clone();
+    let answer = move |_: &Request<Incoming>| {
+        let check = checks.borrow().get(&of).copied();
+        response(&of, check.map_or(0, |check| check.local_endpoints))
     };
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(answer(stream, service.clone(), checks.clone()));
-            }
-            Err(error) => {
-                // Out of descriptors: some connection has to end first.
-                tracing::warn!(%service, port, %error, "health check not accepted");
-                connections.join_next().await;
-            }
-        }
-    }
-}
-
-async fn answer(stream: TcpStream, service: ServiceKey, checks: watch::Receiver<HealthChecks>) {
-    let respond = service_fn(|_| {
-        let check = checks.borrow().get(&service).copied();
-        let response = response(&service, check.map_or(0, |check| check.local_endpoints));
-        async { Ok::<_, Infallible>(response) }
-    });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), respond);
-    // A checker that hangs up or takes its time is its own affair.
-    let _ = tokio::time::timeout(PATIENCE, connection).await;
+    let Err(error) = pages::serve(address, answer).await;
+    tracing::warn!(%service, %address, %error, "cannot listen for health checks");
 }
 
 /// As kube-proxy says it: 200 if there is an endpoint on this node, 503 if there is none.
-fn response(service: &ServiceKey, local_endpoints: usize) -> Response<Full<Bytes>> {
+fn response(service: &ServiceKey, local_endpoints: usize) -> Page {
     let ServiceKey { namespace, name } = service;
     // Whoever answers has its rules in the kernel.
     let body = format!(

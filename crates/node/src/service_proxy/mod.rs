@@ -12,6 +12,7 @@ mod housekeeping;
 mod informers;
 mod kernel_tables;
 mod look;
+mod metrics;
 mod rules;
 mod timeline;
 mod worker;
@@ -19,6 +20,7 @@ mod worker;
 pub use health_check::serve_health_checks;
 pub use informers::follow;
 pub use look::look;
+pub use metrics::Metrics;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
 use crate::data_plane::DataPlane;
@@ -94,6 +96,7 @@ pub enum Error {
 pub struct ServiceProxy {
     messages: mpsc::Sender<Message>,
     timeline: Arc<Timeline>,
+    metrics: Arc<Metrics>,
     health_checks: watch::Receiver<HealthChecks>,
     has_ipv6: bool,
     worker: Option<JoinHandle<net::Result<()>>>,
@@ -120,6 +123,7 @@ impl ServiceProxy {
         let addresses = Rtnetlink::open().map_err(Error::Rules)?;
         let link = Rtnetlink::open().map_err(Error::Rules)?;
         let timeline = Arc::new(Timeline::default());
+        let metrics = Arc::new(Metrics::default());
         let has_ipv6 = config.families().any(|ipv6| ipv6);
         let (messages, inbox) = mpsc::channel();
         let (jobs, job_inbox) = mpsc::channel();
@@ -128,6 +132,8 @@ impl ServiceProxy {
             tables: Tables::new(config),
             kernel,
             timeline: Arc::clone(&timeline),
+            metrics: Arc::clone(&metrics),
+            triggers: Vec::new(),
             jobs,
             connections: Connections::new(messages.clone()),
             announcements: Announcements::new(link),
@@ -150,6 +156,7 @@ impl ServiceProxy {
         Ok(Self {
             messages,
             timeline,
+            metrics,
             health_checks: told,
             has_ipv6,
             worker: Some(worker),
@@ -164,6 +171,11 @@ impl ServiceProxy {
     /// When each Service came to be reachable.
     pub fn timeline(&self) -> &Arc<Timeline> {
         &self.timeline
+    }
+
+    /// How long changes took.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Whether Services are handled in IPv6.

@@ -70,12 +70,20 @@ impl Timeline {
         services.seen(service, at).endpoints_seen = Some(at);
     }
 
-    /// The change is in the kernel.
-    pub(super) fn committed(&self, change: &Change, tables: &Tables, began: Timestamp, at: Timestamp) {
+    /// The change is in the kernel. Returns when those were seen that are behind it.
+    pub(super) fn committed(
+        &self,
+        change: &Change,
+        tables: &Tables,
+        began: Timestamp,
+        at: Timestamp,
+    ) -> Vec<Timestamp> {
         let services = &mut *self.services.lock();
+        let mut seen = Vec::new();
         for key in std::mem::take(&mut services.pending) {
             let timeline = services.timelines.get_mut(&key);
             if let Some(last) = timeline.and_then(|timeline| timeline.last.as_mut()) {
+                seen.push(last.seen);
                 last.began = began;
                 last.committed = Some(at);
                 last.operations = change.commit.operations.len();
@@ -101,6 +109,7 @@ impl Timeline {
             });
             timeline.endpoints = counts.max().unwrap_or(0);
         }
+        seen
     }
 }
 

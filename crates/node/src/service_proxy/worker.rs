@@ -6,6 +6,7 @@ use super::connections::Connections;
 use super::health_check::HealthChecks;
 use super::housekeeping::Job;
 use super::kernel_tables::KernelTables;
+use super::metrics::{Metrics, Trigger};
 use super::timeline::Timeline;
 use coracle_dataplane::{Commit, Counted, Grace, ServiceKey, Tables};
 use coracle_kernel::net;
@@ -39,6 +40,9 @@ pub(super) struct Worker {
     pub tables: Tables,
     pub kernel: KernelTables,
     pub timeline: Arc<Timeline>,
+    pub metrics: Arc<Metrics>,
+    /// What made EndpointSlices change since the last transaction.
+    pub triggers: Vec<Trigger>,
     pub jobs: Sender<Job>,
     pub connections: Connections,
     pub announcements: Announcements,
@@ -121,6 +125,7 @@ impl Worker {
             Event::EndpointSlice(slice) => {
                 if let Some(key) = Tables::service_of(&slice) {
                     self.timeline.endpoints_seen(&key, at);
+                    self.triggers.extend(self.metrics.trigger(&slice));
                 }
                 self.tables.set_slice(&slice);
             }
@@ -170,6 +175,7 @@ impl Worker {
         if self.failed {
             return;
         }
+        let ended = Timestamp::now();
         if let Some(addresses) = self.tables.announced()
             && let Err(error) = self.announcements.announce(addresses)
         {
@@ -198,8 +204,10 @@ impl Worker {
             }
             is_new
         });
-        self.timeline
-            .committed(&change, &self.tables, began, Timestamp::now());
+        let seen = self.timeline.committed(&change, &self.tables, began, ended);
+        let triggers = self.triggers.drain(..);
+        self.metrics
+            .committed(&change.commit, &seen, triggers, began, ended);
         if !change.flows.is_empty() && self.jobs.send(Job::Flows(change.flows)).is_err() {
             tracing::error!("the thread that ends udp flows has died");
         }
