@@ -39,8 +39,8 @@ pub fn db() -> ExitCode {
     println!("waiting for connections on port {DB_PORT}, page on port {DB_HTTP_PORT}");
     answer_datagrams(&hostname);
     let pages =
-        std::thread::spawn(move || serve(&http, move |stream| answer_http(stream, |_| (200, page.clone()))));
-    serve(&lines, move |stream| {
+        std::thread::spawn(move || serve(http, move |stream| answer_http(stream, |_| (200, page.clone()))));
+    serve(lines, move |stream| {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         while reader.read_line(&mut line)? > 0 {
@@ -73,7 +73,7 @@ pub fn api() -> ExitCode {
         return ExitCode::FAILURE;
     };
     println!("listening on port {API_PORT}");
-    serve(&listener, move |stream| {
+    serve(listener, move |stream| {
         answer_http(stream, |path| match path {
             "/demo/hello" => (200, "hello, world!\n".to_owned()),
             "/demo/hostname" => (200, format!("{}\n", hostname())),
@@ -190,7 +190,7 @@ fn listen(port: u16) -> Option<TcpListener> {
 }
 
 /// Serves until SIGTERM, and then what has come by then.
-fn serve(listener: &TcpListener, handle: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) {
+fn serve(listener: TcpListener, handle: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static) {
     // Nothing is sent: it is closed when the last connection has ended.
     let (open, all_ended) = std::sync::mpsc::channel::<()>();
     loop {
@@ -206,6 +206,8 @@ fn serve(listener: &TcpListener, handle: impl Fn(TcpStream) -> std::io::Result<(
             drop(open);
         });
     }
+    // Who comes now is refused at once and goes elsewhere.
+    drop(listener);
     drop(open);
     // Whoever only keeps a connection open is not waited for longer.
     let _ = all_ended.recv_timeout(LAST_REQUESTS);

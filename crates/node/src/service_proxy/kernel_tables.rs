@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers of classes begin here; a packet's priority, which holds them, is never like this otherwise.
 const FIRST_CLASS: u32 = 0xc0de_0001;
+/// Elements that one message of a transaction adds.
+const ELEMENTS_AT_ONCE: usize = 512;
 
 /// The tables of all address families.
 #[derive(Debug)]
@@ -270,11 +272,14 @@ impl Table {
         }
         for (set, entries) in add {
             let number = |class| self.classes.get(&class).copied().unwrap_or_default();
-            let elements: Vec<Element> = entries
-                .iter()
-                .map(|(key, value)| elements::write(key, value, number))
-                .collect();
-            batch.add_elements(family, TABLE, set, &elements);
+            // Piece by piece: a start with many Services would need as much memory again for a moment, and keep it.
+            for entries in entries.chunks(ELEMENTS_AT_ONCE) {
+                let elements: Vec<Element> = entries
+                    .iter()
+                    .map(|(key, value)| elements::write(key, value, number))
+                    .collect();
+                batch.add_elements(family, TABLE, set, &elements);
+            }
         }
     }
 
