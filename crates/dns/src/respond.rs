@@ -89,10 +89,7 @@ impl Answers {
 
     /// The answer to a message that came over UDP; none if it is no query, or if a resolver would have to be asked.
     pub fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let client = Client {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            over_tcp: false,
-        };
+        let client = Client::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
         let mut out = Vec::new();
         (self.0.respond(message, client, &Asked::new(), &mut out) == Next::Reply).then_some(out)
     }
