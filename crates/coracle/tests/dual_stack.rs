@@ -1,11 +1,11 @@
 //! IPv6: a dual-stack cluster, a cluster of IPv6 alone, and what a cluster of IPv4 alone says to those who ask for more.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, NODE_IPV6, eventually};
+use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, NODE_IPV6, OUTSIDE_IPV6, eventually};
 use serde_json::{Value, json};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_coracle");
@@ -74,10 +74,9 @@ spec:
   - name: sh
     image: {BUSYBOX}
     # Its address is used by the first thing that it does.
-    command: [sh, -c, 'wget -qO /first http://[$HOST_IPV6]:30080/; echo $? > /status; exec sleep 3600']
+    command: [sh, -c, 'wget -qO /first http://[{OUTSIDE_IPV6}]:9090/; echo $? > /status; exec sleep 3600']
     ports: [{{containerPort: 9000, hostPort: 9000}}]
     env:
-    - {{name: HOST_IPV6, value: '{NODE_IPV6}'}}
     - {{name: POD_IPS, valueFrom: {{fieldRef: {{fieldPath: status.podIPs}}}}}}
     - {{name: HOST_IPS, valueFrom: {{fieldRef: {{fieldPath: status.hostIPs}}}}}}
 "
@@ -138,6 +137,36 @@ fn get(mut curl: Command, ip: &str, port: u16) -> Result<String> {
     output(curl)
 }
 
+/// A web server on the machine outside, which knows the node and none of its Pods.
+struct Outside(Child);
+
+impl Outside {
+    fn start(cluster: &Cluster) -> Result<Self> {
+        let directory = cluster.directory().join("www");
+        std::fs::create_dir(&directory)?;
+        std::fs::write(directory.join("index.html"), "outside")?;
+        let mut server = cluster.network().outside("busybox");
+        server.args(["httpd", "-f", "-p", "9090", "-h"]).arg(directory);
+        let server = Self(
+            server
+                .spawn()
+                .context("busybox (Debian package busybox-static)")?,
+        );
+        eventually("the machine outside", SOON, || {
+            get(cluster.network().on_node("curl"), OUTSIDE_IPV6, 9090)
+        })?;
+        Ok(server)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // It is gone already, or it is now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The records that a server of the cluster DNS has, sorted.
 fn dig(cluster: &Cluster, server: &str, question: &[&str]) -> Result<Vec<String>> {
     let mut dig = cluster.network().on_node("dig");
@@ -158,12 +187,14 @@ fn a_dual_stack_cluster() -> Result<()> {
     let cluster = Cluster::start_with(BINARY, &DUAL_STACK)?;
     cluster.load_busybox()?;
     node_and_defaults(&cluster)?;
+    let _outside = Outside::start(&cluster)?;
     cluster.apply(&manifest())?;
     let available = "--for=condition=Available";
     cluster.kubectl(&["wait", available, "deployment/echo", "--timeout=60s"])?;
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
     let pods = cluster.get_json(&["pods", "-l", "app=echo"])?;
     pods_have_both(&cluster)?;
+    explained(&cluster)?;
     services_answer(&cluster)?;
     names(&cluster, &pods)?;
     policies_change(&cluster)
@@ -228,6 +259,26 @@ fn pods_have_both(cluster: &Cluster) -> Result<()> {
             output(curl)
         })?;
         assert_eq!(answer, "hi", "{ip}");
+    }
+    Ok(())
+}
+
+/// Whoever looks at a Service finds both of its addresses.
+fn explained(cluster: &Cluster) -> Result<()> {
+    let ips = addresses(cluster, "echo")?;
+    let run = |args: &[&str]| {
+        let mut command = cluster.coracle();
+        command.args(args).arg("--kubeconfig").arg(cluster.kubeconfig());
+        command.arg("--run-dir").arg(cluster.directory().join("run"));
+        output(command)
+    };
+    let diagnosis = run(&["diagnose", "svc/echo", "--from", "pod/client"])?;
+    assert!(diagnosis.contains("Verdict: echo answers."), "{diagnosis}");
+    for (family, ip) in ["IPv4", "IPv6"].iter().zip(&ips) {
+        assert!(diagnosis.contains(&format!("{}:80", host(ip))), "{diagnosis}");
+        let path = run(&["path", "pod/client", "svc/echo:80", "--ip-family", family])?;
+        assert!(path.contains(&format!("{}:80/TCP", host(ip))), "{path}");
+        assert!(path.contains("one of 2 endpoints at random"), "{path}");
     }
     Ok(())
 }
@@ -346,6 +397,8 @@ fn ipv6_may_be_the_primary_family() -> Result<()> {
             "fd00:10:96::/112,10.96.0.0/12",
             "--node-ip",
             &format!("{NODE_IP},{NODE_IPV6}"),
+            "--load-balancer-pool",
+            "172.30.0.128/28,fd00:172:30::100/124",
         ],
     )?;
     cluster.load_busybox()?;
@@ -365,6 +418,20 @@ fn ipv6_may_be_the_primary_family() -> Result<()> {
     ensure!(echo.len() == 2 && echo[0].starts_with("fd00:10:96::"), "{echo:?}");
     let exec = |script: &str| cluster.kubectl(&["exec", "client", "--", "sh", "-c", script]);
     assert!(exec("cat /etc/resolv.conf")?.contains("nameserver fd00:10:96::a\n"));
+    // Addresses out of the pool, announced on the node's link in both families.
+    let ingress = eventually("addresses of the load balancer", SOON, || {
+        let balanced = cluster.get_json(&["svc", "balanced"])?;
+        let ingress = texts(&balanced["status"]["loadBalancer"]["ingress"]);
+        ensure!(ingress.len() == 2, "{balanced}");
+        Ok(ingress)
+    })?;
+    assert!(ingress[0].starts_with("fd00:172:30::10") && ingress[1].starts_with("172.30.0.1"));
+    for ip in &ingress {
+        let said = eventually("the load balancer", SOON, || {
+            get(cluster.network().outside("curl"), ip, 8088)
+        })?;
+        assert!(said.starts_with("echo-"), "{said}");
+    }
     // By name, through the primary address, and through the other.
     for url in ["http://single/".to_owned(), format!("http://{}/", echo[1])] {
         let said = eventually("an answer", SOON, || exec(&format!("wget -qO- {url}")))?;

@@ -9,6 +9,7 @@ use crate::cli::OutputFormat;
 use crate::cluster::progress::line;
 use crate::commands::diagnose::node::{Here, describe};
 use crate::commands::diagnose::{PodReference, ServiceReference};
+use crate::config::family;
 use crate::kubeconfig::context::{Access, ContextArgs};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
@@ -39,6 +40,9 @@ pub struct PathArgs {
     /// The Service and the name or number of its port
     #[arg(value_name = "SVC:PORT")]
     pub service: ServiceWithPort,
+    /// Which address of a dual-stack Service is meant: IPv4 or IPv6 [default: the Service's first]
+    #[arg(long, value_name = "FAMILY", value_parser = [family(false), family(true)], ignore_case = true)]
+    pub ip_family: Option<String>,
     /// How to print the result
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
@@ -119,7 +123,7 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         .map(|list| list.items)
         .unwrap_or_default();
 
-    let (destination, protocol) = destination(&service, &args.service.port)?;
+    let (destination, protocol) = destination(&service, &args.service.port, args.ip_family.as_deref())?;
     let source = address(&pod, destination.is_ipv6()).context("the Pod has no address of this family")?;
     let state = service_proxy::look()
         .map_err(|error| anyhow!("cannot read the packet rules: {}", describe(&error)))?
@@ -154,8 +158,12 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
     Ok(narrate(&config, &node_addresses, &state, &packet, &names))
 }
 
-/// The cluster IP and the port that is meant.
-fn destination(service: &Service, wanted: &str) -> Result<(SocketAddr, Protocol)> {
+/// The cluster IP and the port that are meant.
+fn destination(
+    service: &Service,
+    wanted: &str,
+    wanted_family: Option<&str>,
+) -> Result<(SocketAddr, Protocol)> {
     let spec = service.spec.as_ref().context("the Service has no spec")?;
     let ports = spec.ports.as_deref().unwrap_or_default();
     let is_wanted =
@@ -170,8 +178,14 @@ fn destination(service: &Service, wanted: &str) -> Result<(SocketAddr, Protocol)
             known.collect::<Vec<_>>().join(", ")
         );
     };
-    let ip: Option<IpAddr> = spec.cluster_ip.as_ref().and_then(|ip| ip.parse().ok());
-    let Some(ip) = ip else {
+    let ips = spec.cluster_ips.as_deref().unwrap_or_default().iter();
+    let ips: Vec<IpAddr> = ips.filter_map(|ip| ip.parse().ok()).collect();
+    let is_wanted =
+        |ip: &&IpAddr| wanted_family.is_none_or(|wanted| family(ip.is_ipv6()).eq_ignore_ascii_case(wanted));
+    let Some(ip) = ips.iter().copied().find(|ip| is_wanted(&ip)) else {
+        if let (Some(wanted), false) = (wanted_family, ips.is_empty()) {
+            bail!("the Service has no {wanted} address");
+        }
         bail!(
             "the Service has no cluster IP: clients connect straight to what its name stands for, and no rule applies"
         );
@@ -216,10 +230,23 @@ mod tests {
     fn the_port_is_named_or_numbered() {
         let service: Service = serde_json::from_value(json!({"metadata": {}, "spec": {
             "clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7", "fd00::7"],
             "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}],
         }}))
         .expect("a Service");
-        let found = |port: &str| destination(&service, port).map(|(to, protocol)| format!("{to}/{protocol}"));
+        let found =
+            |port: &str| destination(&service, port, None).map(|(to, protocol)| format!("{to}/{protocol}"));
+        for (family, expected) in [("ipv6", "[fd00::7]:80"), ("IPv4", "10.96.0.7:80")] {
+            let (to, _) = destination(&service, "80", Some(family)).expect("found");
+            assert_eq!(to.to_string(), expected);
+        }
+        let single: Service = serde_json::from_value(json!({"metadata": {}, "spec": {
+            "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80}]}}))
+        .expect("a Service");
+        let error = destination(&single, "80", Some("IPv6"))
+            .expect_err("none")
+            .to_string();
+        assert_eq!(error, "the Service has no IPv6 address");
         assert_eq!(found("http").expect("found"), "10.96.0.7:80/TCP");
         assert_eq!(found("53").expect("found"), "10.96.0.7:53/UDP");
         let error = found("81").expect_err("unknown").to_string();
