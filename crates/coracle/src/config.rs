@@ -1,7 +1,7 @@
 //! What a cluster is made of: ports, ranges and directories, each a flag. `docs/reference.md` is generated from here.
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use coracle_meta::cidr::indexed_ip;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,17 @@ use std::path::PathBuf;
 
 /// Where a cluster lives unless it is told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/coracle";
+
+/// How the kernel is told of Services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// Flat maps of nf_tables: changes take microseconds
+    #[default]
+    Nftables,
+    /// The chains of iptables that textbooks show, for reading along
+    Iptables,
+}
 
 /// The flags of a cluster on this machine.
 #[derive(Args, Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +61,10 @@ pub struct ClusterConfig {
     /// Addresses of Services of type LoadBalancer, as IP or CIDR [default: the nodes' own addresses]
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub load_balancer_pool: Vec<IpNet>,
+    /// How the kernel is told of Services: `nftables`, or `iptables` for the chains of the textbooks
+    #[arg(long, value_name = "MODE", default_value = "nftables")]
+    #[serde(default)]
+    pub proxy_mode: ProxyMode,
     /// Address of the cluster's DNS, in the Service range, one for each IP family [default: the tenth address of the
     /// range]
     #[arg(long, value_name = "IP", value_delimiter = ',')]

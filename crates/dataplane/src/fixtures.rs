@@ -19,6 +19,7 @@ pub fn config() -> Config {
         pod_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
         service_cidrs: vec!["10.96.0.0/12".parse().expect("a range")],
         local_addresses: BTreeSet::from([ip("10.96.0.10")]),
+        by_iptables: false,
         load_balancer_pool: vec!["198.51.100.128/25".parse().expect("a range")],
     }
 }

@@ -15,6 +15,7 @@ pub mod fake_kernel;
 mod fixtures;
 mod frontend;
 mod host_port;
+pub mod iptables;
 mod load;
 mod needs;
 mod service_port;

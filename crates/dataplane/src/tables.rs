@@ -12,6 +12,7 @@ use crate::frontend::{
     Commit, Draft, Frontend, Grace, Key, LOCAL_SLOTS, Protocol, State, Target, Value, endpoint_ids,
 };
 use crate::host_port::{self, HostPort};
+use crate::iptables::Ruleset;
 use crate::load::{Counted, Loads};
 use crate::needs::Needs;
 use crate::service_port::ServicePort;
@@ -40,6 +41,8 @@ pub struct Config {
     pub local_addresses: BTreeSet<IpAddr>,
     /// Addresses for load balancers that the node answers for on its link, unless they are its own.
     pub load_balancer_pool: Vec<IpNet>,
+    /// Services are in the chains of [`crate::iptables`] and not in the tables, where all else still is.
+    pub by_iptables: bool,
 }
 
 impl Config {
@@ -356,14 +359,40 @@ impl Tables {
             match root {
                 Key::Service(frontend) => self.change_frontend(frontend, &mut change),
                 address => {
-                    let value = self.claims.contains_key(&address).then_some(Value::Present);
-                    self.note_announced(address, value.is_some());
+                    self.note_announced(address, self.claims.contains_key(&address));
+                    let value = self.claimed_in_tables(&address).then_some(Value::Present);
                     self.draft.set(address, value, &mut change.commit);
                 }
             }
         }
         self.loads.drop_unused();
         change
+    }
+
+    /// Whether somebody needs an element whose elements are in the tables.
+    fn claimed_in_tables(&self, key: &Key) -> bool {
+        self.claims.get(key).is_some_and(|owners| {
+            let mut owners = owners.iter();
+            owners.any(|owner| !self.config.by_iptables || matches!(owner, Owner::Pod(_)))
+        })
+    }
+
+    /// The chains of all Services in one address family.
+    pub fn iptables(&self, ipv6: bool) -> Ruleset {
+        let mut ruleset = Ruleset::new(&self.config, ipv6);
+        for (key, ports) in &self.services {
+            let ports = &ports[usize::from(ipv6)];
+            if ports.is_empty() {
+                continue;
+            }
+            let slices = self.slices.get(key).into_iter().flat_map(SortedMap::values);
+            let endpoints = endpoint_slice::collect(slices, ipv6);
+            for port in ports {
+                ruleset.add_port(&self.config, key, port, &endpoints);
+            }
+        }
+        ruleset.finish();
+        ruleset
     }
 
     /// The endpoints whose connections have to be counted, if they are others than at the last call.
@@ -440,6 +469,8 @@ impl Tables {
             .claims
             .get(&Key::Service(frontend))
             .and_then(|claims| self.needs.get(claims.first()?)?.frontends.get(&frontend));
+        let serving = wanted.map(|wanted| wanted.serving.clone());
+        let wanted = wanted.filter(|_| self.claimed_in_tables(&Key::Service(frontend)));
         let draft = &mut self.draft;
         let commit = &mut change.commit;
         draft.set(
@@ -479,7 +510,6 @@ impl Tables {
         change_sources(draft, frontend, sources, commit);
 
         if frontend.protocol == Protocol::Udp {
-            let serving = wanted.map(|wanted| wanted.serving.clone());
             self.change_flows(frontend, serving, change);
         }
     }

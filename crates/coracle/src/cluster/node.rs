@@ -6,7 +6,7 @@ use super::tasks::Tasks;
 use super::tls;
 use crate::certificates::{Authority, Leaf};
 use crate::commands::image::store_in;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, ProxyMode};
 use anyhow::{Context, Result};
 use coracle_apiserver::UserInfo;
 use coracle_dataplane::Config as ProxyConfig;
@@ -238,6 +238,7 @@ fn proxy_config(config: &ClusterConfig, node_name: &str) -> Result<ProxyConfig> 
         pod_cidrs: config.cluster_cidr.clone(),
         service_cidrs: config.service_cidr.clone(),
         local_addresses: config.dns_addresses()?.into_iter().collect(),
+        by_iptables: config.proxy_mode == ProxyMode::Iptables,
         load_balancer_pool: config.load_balancer_pool.clone(),
     })
 }

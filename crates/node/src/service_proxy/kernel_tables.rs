@@ -6,7 +6,7 @@
 //! owner either.
 
 use super::elements::{self, SETS, set_of};
-use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE};
+use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE, is_by_iptables};
 use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
 use coracle_kernel::net::Result;
 use coracle_kernel::net::nftables::{Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict};
@@ -22,6 +22,7 @@ const ELEMENTS_AT_ONCE: usize = 512;
 pub(super) struct KernelTables {
     nft: Nftables,
     tables: Vec<Table>,
+    followed_iptables: bool,
 }
 
 /// The table of one address family.
@@ -44,6 +45,7 @@ impl KernelTables {
     pub fn open(config: &Config) -> Result<Self> {
         let mut nft = Nftables::open()?;
         let mut tables = Vec::new();
+        let mut followed_iptables = false;
         for ipv6 in config.families() {
             let family = if ipv6 { Family::Ip6 } else { Family::Ip };
             let rules = Rules::new(family, config);
@@ -83,6 +85,10 @@ impl KernelTables {
                     }
                     result => result?,
                 }
+                followed_iptables |= existing
+                    .as_ref()
+                    .and_then(|existing| existing.comment.as_deref())
+                    .is_some_and(is_by_iptables);
                 table.outdated = !replace
                     && existing.is_some_and(|existing| existing.comment.as_ref() != Some(&table.comment));
                 break;
@@ -98,7 +104,16 @@ impl KernelTables {
                 nft.commit(batch)?;
             }
         }
-        Ok(Self { nft, tables })
+        Ok(Self {
+            nft,
+            tables,
+            followed_iptables,
+        })
+    }
+
+    /// Whether the process before had the Services in the chains of iptables.
+    pub fn followed_iptables(&self) -> bool {
+        self.followed_iptables
     }
 
     /// Everything in the tables. A table that holds what this version cannot read is outdated too.

@@ -1,24 +1,37 @@
 //! A look at the packet rules in force, without owning them and without changing anything.
 
 use super::kernel_tables::read_table;
-use super::rules::TABLE;
+use super::rules::{TABLE, is_by_iptables};
 use coracle_dataplane::State;
 use coracle_kernel::net::Result;
 use coracle_kernel::net::nftables::{Family, Nftables};
 
-/// What the kernel's tables hold in the network namespace of the calling thread, whichever process keeps them. None if
-/// there are no tables, or none that this version can read.
-pub fn look() -> Result<Option<State>> {
+/// What is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// The kernel's tables hold this.
+    Tables(State),
+    /// The Services are in the chains of iptables.
+    ByIptables,
+    /// There are no tables, or none that this version can read.
+    Nothing,
+}
+
+/// Looks in the network namespace of the calling thread, whichever process keeps the rules.
+pub fn look() -> Result<Looked> {
     let mut nft = Nftables::open()?;
     let mut found = None;
     for family in [Family::Ip, Family::Ip6] {
-        if nft.table(family, TABLE)?.is_none() {
+        let Some(table) = nft.table(family, TABLE)? else {
             continue;
+        };
+        if table.comment.as_deref().is_some_and(is_by_iptables) {
+            return Ok(Looked::ByIptables);
         }
         let Some((_, state)) = read_table(&mut nft, family)? else {
-            return Ok(None);
+            return Ok(Looked::Nothing);
         };
         found.get_or_insert_with(State::new).extend(state);
     }
-    Ok(found)
+    Ok(found.map_or(Looked::Nothing, Looked::Tables))
 }

@@ -10,6 +10,7 @@ mod elements;
 mod health_check;
 mod housekeeping;
 mod informers;
+mod iptables;
 mod kernel_tables;
 mod look;
 mod metrics;
@@ -19,7 +20,8 @@ mod worker;
 
 pub use health_check::serve_health_checks;
 pub use informers::follow;
-pub use look::look;
+pub use iptables::Error as IptablesError;
+pub use look::{Looked, look};
 pub use metrics::Metrics;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
@@ -31,6 +33,7 @@ use coracle_kernel::net::conntrack::{self, Conntrack};
 use coracle_kernel::net::{self, rtnetlink::Rtnetlink};
 use futures::future::BoxFuture;
 use health_check::HealthChecks;
+use iptables::Iptables;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -86,6 +89,9 @@ pub enum Error {
     /// The kernel does not delete the rules.
     #[error("delete the packet rules for Services")]
     Delete(#[source] net::Error),
+    /// Proxy mode iptables does not work here.
+    #[error("write the packet rules for Services with iptables")]
+    Iptables(#[source] IptablesError),
     /// No threads left.
     #[error("start a thread for the packet rules")]
     Thread(#[source] std::io::Error),
@@ -99,7 +105,7 @@ pub struct ServiceProxy {
     metrics: Arc<Metrics>,
     health_checks: watch::Receiver<HealthChecks>,
     has_ipv6: bool,
-    worker: Option<JoinHandle<net::Result<()>>>,
+    worker: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl ServiceProxy {
@@ -112,6 +118,22 @@ impl ServiceProxy {
                 Error::Rules(error)
             }
         })?;
+        let iptables = if config.by_iptables || kernel.followed_iptables() {
+            match Iptables::open(config.families()) {
+                Ok(iptables) => Some(iptables),
+                Err(error) if config.by_iptables => return Err(Error::Iptables(error)),
+                // Somebody took the programs away, and left what they made.
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the chains of proxy mode iptables stay"
+                    );
+                    None
+                }
+            }
+        } else {
+            None
+        };
         let conntrack = Conntrack::open().map_err(Error::Rules)?;
         if let Err(error) = conntrack::record_times() {
             // Nothing depends on it but the answer to when the first packet came.
@@ -137,6 +159,7 @@ impl ServiceProxy {
             jobs,
             connections: Connections::new(messages.clone()),
             announcements: Announcements::new(link),
+            iptables,
             health_checks,
             waiting: Vec::new(),
             synced: false,
@@ -190,10 +213,10 @@ impl ServiceProxy {
 
     /// Ends the proxy and deletes its rules: connections to Services stop working.
     pub fn delete(mut self) -> Result<(), Error> {
-        self.end(true).map_err(Error::Delete)
+        self.end(true)
     }
 
-    fn end(&mut self, delete: bool) -> net::Result<()> {
+    fn end(&mut self, delete: bool) -> Result<(), Error> {
         self.tell(Message::Stop { delete });
         match self.worker.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,

@@ -1,15 +1,16 @@
 //! The proxy's thread: takes events in order, and commits what follows from them at once.
 
+use super::Error;
 use super::Event;
 use super::announcement::Announcements;
 use super::connections::Connections;
 use super::health_check::HealthChecks;
 use super::housekeeping::Job;
+use super::iptables::Iptables;
 use super::kernel_tables::KernelTables;
 use super::metrics::{Metrics, Trigger};
 use super::timeline::Timeline;
 use coracle_dataplane::{Commit, Counted, Grace, ServiceKey, Tables};
-use coracle_kernel::net;
 use jiff::Timestamp;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) struct Worker {
     pub jobs: Sender<Job>,
     pub connections: Connections,
     pub announcements: Announcements,
+    /// In proxy mode iptables; in the other one, until the chains that the last process left are gone.
+    pub iptables: Option<Iptables>,
     pub health_checks: watch::Sender<HealthChecks>,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
@@ -57,7 +60,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Works until told to stop, or until nobody is left to tell anything.
-    pub fn run(mut self, messages: &Receiver<Message>) -> net::Result<()> {
+    pub fn run(mut self, messages: &Receiver<Message>) -> Result<(), Error> {
         while let Ok(first) = messages.recv() {
             let mut sweep = None;
             // What has arrived together is committed together. Nothing is waited for.
@@ -71,10 +74,7 @@ impl Worker {
                             self.tables.set_connections(endpoint, connections, begun);
                         }
                     }
-                    Message::Stop { delete: true } => {
-                        self.announcements.withdraw()?;
-                        return self.kernel.delete();
-                    }
+                    Message::Stop { delete: true } => return self.delete(),
                     Message::Stop { delete: false } => return Ok(()),
                 }
             }
@@ -101,6 +101,40 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    fn delete(mut self) -> Result<(), Error> {
+        if let Some(iptables) = &mut self.iptables {
+            iptables.remove().map_err(Error::Iptables)?;
+        }
+        self.announcements.withdraw().map_err(Error::Delete)?;
+        self.kernel.delete().map_err(Error::Delete)
+    }
+
+    /// In proxy mode iptables, writes the chains of the Services.
+    fn write_iptables(&mut self) {
+        if self.tables.config().by_iptables
+            && let Some(iptables) = &mut self.iptables
+            && let Err(error) = iptables.write(&self.tables)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot change the chains of iptables"
+            );
+        }
+    }
+
+    /// Takes away what a process in the other proxy mode left, once the tables have everything.
+    fn leave_iptables(&mut self) {
+        if !self.tables.config().by_iptables
+            && let Some(mut iptables) = self.iptables.take()
+            && let Err(error) = iptables.remove()
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the chains of proxy mode iptables stay"
+            );
+        }
     }
 
     /// Deletes chains that belong to one frontend and are used no more.
@@ -144,6 +178,8 @@ impl Worker {
             return;
         }
         self.synced = true;
+        // Before the tables of the other proxy mode are replaced.
+        self.write_iptables();
         self.adopt();
         // Even if nothing is different: the rules of another version are replaced now.
         self.commit(&Commit::default());
@@ -171,11 +207,15 @@ impl Worker {
         }
         let change = self.tables.change();
         let began = Timestamp::now();
+        if !change.services.is_empty() {
+            self.write_iptables();
+        }
         self.commit(&change.commit);
         if self.failed {
             return;
         }
         let ended = Timestamp::now();
+        self.leave_iptables();
         if let Some(addresses) = self.tables.announced()
             && let Err(error) = self.announcements.announce(addresses)
         {

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use coracle_dataplane::{Key, Value};
-use coracle_node::service_proxy::{Event, look};
+use coracle_node::service_proxy::{Event, Looked, look};
 use coracle_testkit::ipv6_twin;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -58,7 +58,9 @@ fn next_is(pods: &[u8]) {
     let expected: BTreeSet<u8> = pods.iter().copied().collect();
     let mut best = BTreeSet::new();
     let mut is_so = || {
-        let state = look().expect("a dump").expect("our table");
+        let Looked::Tables(state) = look().expect("a dump") else {
+            panic!("no table of ours");
+        };
         let web = state.iter().filter_map(|(key, value)| match (key, value) {
             (Key::Slot(frontend, _), Value::Target(target)) if frontend.address == here(WEB) => {
                 Some(ipv6_twin::back(target.ip()).octets()[3])

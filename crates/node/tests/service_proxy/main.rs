@@ -5,6 +5,7 @@ mod by_load;
 mod churn;
 mod fake;
 mod flows;
+mod iptables;
 mod load_balancer;
 mod pods;
 mod restart;

@@ -250,6 +250,7 @@ pub fn config() -> Config {
         pod_cidrs: vec![range("10.244.0.0/16")],
         service_cidrs: vec![range("10.96.0.0/12")],
         local_addresses: [here(DNS)].into(),
+        by_iptables: false,
         load_balancer_pool: vec![range("192.0.2.128/25")],
     }
 }

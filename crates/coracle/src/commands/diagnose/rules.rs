@@ -4,13 +4,16 @@ use super::node::describe;
 use coracle_dataplane::{Class, Frontend as Served, Key, LOCAL_SLOTS, Pick, Source, State, Value};
 use coracle_diagnose::{Action, Flow, Frontend, Protocol, Rule, Seen};
 use coracle_kernel::net::conntrack::Conntrack;
-use coracle_node::service_proxy;
+use coracle_node::service_proxy::{Looked, look};
 
 /// The rules for all Services in the network namespace of this process.
 pub fn read() -> Seen<Vec<Rule>> {
-    match service_proxy::look() {
-        Ok(Some(state)) => Ok(rules(&state)),
-        Ok(None) => Err("the kernel has no rules of this version of coracle".to_owned()),
+    match look() {
+        Ok(Looked::Tables(state)) => Ok(rules(&state)),
+        Ok(Looked::ByIptables) => {
+            Err("the Services are in the chains of iptables (--proxy-mode iptables)".to_owned())
+        }
+        Ok(Looked::Nothing) => Err("the kernel has no rules of this version of coracle".to_owned()),
         Err(error) => Err(describe(&error)),
     }
 }
@@ -48,10 +51,11 @@ fn action(state: &State, frontend: &Served, class: Class) -> Action {
     } else {
         0
     };
-    let slots = (first..first + pick.count).filter_map(|slot| match state.get(&Key::Slot(*frontend, slot)) {
-        Some(Value::Target(target)) => Some(*target),
-        _ => None,
-    });
+    let slots =
+        (first..first + pick.slots()).filter_map(|slot| match state.get(&Key::Slot(*frontend, slot)) {
+            Some(Value::Target(target)) => Some(*target),
+            _ => None,
+        });
     let mut targets: Vec<_> = slots.collect();
     targets.sort_unstable();
     targets.dedup();

@@ -16,7 +16,7 @@ use clap::Args;
 use coracle_client::ListOptions;
 use coracle_dataplane::fake_kernel::Packet;
 use coracle_dataplane::{Config, Protocol};
-use coracle_node::service_proxy;
+use coracle_node::service_proxy::{Looked, look};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -125,9 +125,14 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
 
     let (destination, protocol) = destination(&service, &args.service.port, args.ip_family.as_deref())?;
     let source = address(&pod, destination.is_ipv6()).context("the Pod has no address of this family")?;
-    let state = service_proxy::look()
-        .map_err(|error| anyhow!("cannot read the packet rules: {}", describe(&error)))?
-        .context("the kernel has no packet rules of this version of coracle")?;
+    let looked = look().map_err(|error| anyhow!("cannot read the packet rules: {}", describe(&error)))?;
+    let state = match looked {
+        Looked::Tables(state) => state,
+        Looked::ByIptables => bail!(
+            "the Services are in the chains of iptables (--proxy-mode iptables): see iptables-save -t nat"
+        ),
+        Looked::Nothing => bail!("the kernel has no packet rules of this version of coracle"),
+    };
     let packet = Packet {
         source,
         destination,

@@ -55,12 +55,22 @@ const LOCAL_ADDRESS: [u8; 4] = 2_u32.to_ne_bytes();
 const DESTINATION_REWRITTEN: [u8; 4] = (1_u32 << 5).to_ne_bytes();
 const TCP: u8 = 6;
 
+/// How the remark on the table begins while the Services are in the chains of iptables.
+const BY_IPTABLES: &str = "Pods of Kubernetes, its Services are in iptables";
+
+/// Whether the remark on a table says so.
+pub(super) fn is_by_iptables(comment: &str) -> bool {
+    comment.starts_with(BY_IPTABLES)
+}
+
 /// Writes the rules of one address family.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub family: Family,
     pod_cidrs: Vec<IpNet>,
-    service_cidrs: Vec<IpNet>,
+    /// Addresses that only Services have.
+    unknown: Vec<IpNet>,
+    by_iptables: bool,
 }
 
 impl Rules {
@@ -71,10 +81,16 @@ impl Rules {
                 .filter(|cidr| cidr.addr().is_ipv6() == (family == Family::Ip6));
             same.copied().collect()
         };
+        let mut unknown = config.service_cidrs.clone();
+        if config.by_iptables {
+            // The tables refuse each of these that is in use, port by port.
+            unknown.extend(&config.load_balancer_pool);
+        }
         Self {
             family,
             pod_cidrs: of_family(&config.pod_cidrs),
-            service_cidrs: of_family(&config.service_cidrs),
+            unknown: of_family(&unknown),
+            by_iptables: config.by_iptables,
         }
     }
 
@@ -113,7 +129,12 @@ impl Rules {
             };
             self.write_class(Class::Pick(pick), &mut batch);
         }
-        format!("Services of Kubernetes; rules {:016x}", batch.fingerprint())
+        let what = if self.by_iptables {
+            BY_IPTABLES
+        } else {
+            "Services of Kubernetes"
+        };
+        format!("{what}; rules {:016x}", batch.fingerprint())
     }
 
     /// Everything but the chains of classes.
@@ -256,8 +277,14 @@ impl Rules {
             ],
         );
         // An address that no Service has yet is not refused: a client that knows it already tries again.
-        for cidr in &self.service_cidrs {
-            self.with_cidr(batch, "services", self.destination(0), cidr, Verdict::Drop);
+        // With iptables it is its chains that know, and they come later.
+        let unknown = if self.by_iptables {
+            "postrouting"
+        } else {
+            "services"
+        };
+        for cidr in &self.unknown {
+            self.with_cidr(batch, unknown, self.destination(0), cidr, Verdict::Drop);
         }
         for chain in ["prerouting", "output"] {
             self.rule(
