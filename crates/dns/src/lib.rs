@@ -14,6 +14,8 @@ mod answer;
 pub mod forward;
 #[cfg(test)]
 mod fuzz;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod metrics;
 mod name;
 mod query;

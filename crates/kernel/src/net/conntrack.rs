@@ -148,7 +148,7 @@ fn write_tuple(m: &mut Messages, tuple: &Tuple) {
     });
 }
 
-fn parse(payload: &[u8]) -> Option<Flow> {
+pub(super) fn parse(payload: &[u8]) -> Option<Flow> {
     let attributes = Attributes(payload.get(4..)?);
     Some(Flow {
         original: parse_tuple(attributes.nested(ORIGINAL))?,

@@ -4,6 +4,8 @@
 //! executes a program. Every function works on the network namespace of the calling thread unless it says otherwise.
 
 pub mod conntrack;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod grace_period;
 pub mod link_events;
 pub mod listener;

@@ -403,7 +403,7 @@ impl Socket {
 }
 
 /// Calls `each` with (type, flags, sequence number, payload) of every message in a received buffer.
-fn each_message(mut bytes: &[u8], mut each: impl FnMut(u16, u16, u32, &[u8])) {
+pub(super) fn each_message(mut bytes: &[u8], mut each: impl FnMut(u16, u16, u32, &[u8])) {
     while let Some(header) = bytes.get(..HEADER) {
         let word =
             |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

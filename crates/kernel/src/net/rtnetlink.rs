@@ -493,6 +493,13 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
+/// For tests and fuzzing: whatever comes, as a link and as an address.
+#[cfg(any(test, fuzzing))]
+pub(super) fn parse(payload: &[u8]) {
+    parse_link(payload);
+    parse_address(payload);
+}
+
 pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     /// `ARPHRD_ETHER`; the loopback device has an address of the same length.

@@ -212,6 +212,7 @@ impl Bytes<'_> {
 mod tests {
     use super::*;
     use coracle_dataplane::{Balancing, Pick, Source};
+    use proptest::prelude::*;
 
     #[test]
     fn elements_read_back() {
@@ -254,6 +255,37 @@ mod tests {
                     (number == 7).then_some(class)
                 });
                 assert_eq!(read, Some((key, value)));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        #[test]
+        fn what_can_be_read_is_written_as_the_same(
+            set in 0..SETS.len(),
+            ipv6 in any::<bool>(),
+            key in prop::collection::vec(any::<u8>(), 0..48),
+            protocol in prop_oneof![Just(6_u8), Just(17), Just(132), any::<u8>()],
+            key_end in prop::option::of(prop::collection::vec(any::<u8>(), 0..48)),
+            is_point in any::<bool>(),
+            data in prop::option::of(prop::collection::vec(any::<u8>(), 0..24)),
+        ) {
+            let mut key = key;
+            if let Some(byte) = key.get_mut(if ipv6 { 16 } else { 4 }) {
+                *byte = protocol;
+            }
+            let element = Element {
+                key_end: if is_point { Some(key.clone()) } else { key_end },
+                key,
+                data: data.map(ElementData::Value),
+            };
+            let class = |number: u32| (number % 2 == 0).then_some(Class::Reject);
+            if let Some((key, value)) = read(SETS[set], &element, ipv6, class) {
+                prop_assert_eq!(set_of(&key), SETS[set]);
+                let again = write(&key, &value, |_| 2);
+                prop_assert_eq!(read(SETS[set], &again, ipv6, class), Some((key, value)));
             }
         }
     }

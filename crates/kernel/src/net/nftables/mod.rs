@@ -15,6 +15,22 @@ pub use expression::{
 pub use foreign::{BaseChain, Rule};
 pub use userdata::{DataType, Field};
 
+/// For tests and fuzzing: what dumps are read with.
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing {
+    use super::{Attributes, Element, batch, userdata};
+
+    pub fn read_elements(attributes: Attributes<'_>) -> Vec<Element> {
+        let mut elements = Vec::new();
+        batch::read_elements(attributes, &mut elements);
+        elements
+    }
+
+    pub fn read_table_comment(remark: &[u8]) {
+        userdata::read_table_comment(remark);
+    }
+}
+
 use super::netlink::{ACK, Attributes, DUMP, Messages, Protocol, REQUEST, Socket};
 use super::{Error, Result};
 use rustix::io::Errno;
