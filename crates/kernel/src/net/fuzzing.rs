@@ -13,7 +13,7 @@ pub fn read(bytes: &[u8]) {
 fn read_payload(payload: &[u8]) {
     conntrack::parse(payload);
     rtnetlink::parse(payload);
-    nftables::read_table_comment(payload);
+    nftables::read_comment(payload);
     let elements = nftables::read_elements(Attributes(payload));
     // What is longer than an attribute cannot have been in one.
     let mut batch = Batch::new();

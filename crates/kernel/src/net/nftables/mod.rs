@@ -26,8 +26,8 @@ pub(super) mod fuzzing {
         elements
     }
 
-    pub fn read_table_comment(remark: &[u8]) {
-        userdata::read_table_comment(remark);
+    pub fn read_comment(remark: &[u8]) {
+        userdata::read_comment(remark);
     }
 }
 
