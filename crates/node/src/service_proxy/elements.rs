@@ -281,7 +281,7 @@ mod tests {
                 key,
                 data: data.map(ElementData::Value),
             };
-            let class = |number: u32| (number % 2 == 0).then_some(Class::Reject);
+            let class = |number: u32| (number & 1 == 0).then_some(Class::Reject);
             if let Some((key, value)) = read(SETS[set], &element, ipv6, class) {
                 prop_assert_eq!(set_of(&key), SETS[set]);
                 let again = write(&key, &value, |_| 2);
