@@ -1,7 +1,7 @@
 //! What a cluster is made of: ports, ranges and directories, each a flag. `docs/reference.md` is generated from here.
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use coracle_meta::cidr::indexed_ip;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,9 @@ pub struct ClusterConfig {
     #[arg(long, value_name = "MODE", default_value = "nftables")]
     #[serde(default)]
     pub proxy_mode: ProxyMode,
+    /// Whether NetworkPolicies are enforced
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub network_policy: bool,
     /// Address of the cluster's DNS, in the Service range, one for each IP family [default: the tenth address of the
     /// range]
     #[arg(long, value_name = "IP", value_delimiter = ',')]

@@ -5,8 +5,11 @@
 //! A packet reads one map after the other while commits may come in between. [`trace`] therefore takes several states,
 //! one for each commit, and explores every random choice and every moment at which the next state takes over.
 
+mod policy;
+
 use crate::class::{Class, Pick, Source};
 use crate::frontend::{Commit, Frontend, Key, LOCAL_SLOTS, Operation, Protocol, State, Target, Value};
+use crate::network_policy::Direction;
 use crate::tables::Config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -86,6 +89,8 @@ pub enum Outcome {
     Refused,
     /// Thrown away.
     Dropped,
+    /// Thrown away because no NetworkPolicy of the isolated pod lets it through.
+    Denied(Direction),
     /// Left alone: not to a Service.
     Untouched,
     /// Meant for a Service and then left alone, because an element was missing. This must not happen.
@@ -163,8 +168,6 @@ pub fn connect_reading(
     choose: &mut dyn FnMut(usize) -> usize,
     read: &mut dyn FnMut(Key, Option<Value>),
 ) -> Outcome {
-    let from_pod = config.pod_cidrs.iter().any(|cidr| cidr.contains(&packet.source));
-    let from_node = node_addresses.contains(&packet.source);
     let mut path = Path {
         states,
         affinity,
@@ -172,6 +175,33 @@ pub fn connect_reading(
         choose,
         read,
     };
+    let outcome = services(config, node_addresses, packet, &mut path);
+    let destination = match outcome {
+        Outcome::Sent { to, .. } => to,
+        Outcome::Untouched => packet.destination,
+        _ => return outcome,
+    };
+    // What the node itself sends is let through, and what it is sent, but for what it serves in the place of pods.
+    let ip = destination.ip();
+    let to_node = node_addresses.contains(&ip) && !config.local_addresses.contains(&ip);
+    if node_addresses.contains(&packet.source) || to_node {
+        return outcome;
+    }
+    match path.denial(destination, packet.protocol) {
+        Some(direction) => Outcome::Denied(direction),
+        None => outcome,
+    }
+}
+
+/// What the rules for Services make of a packet.
+fn services(
+    config: &Config,
+    node_addresses: &BTreeSet<IpAddr>,
+    packet: &Packet,
+    path: &mut Path<'_>,
+) -> Outcome {
+    let from_pod = config.pod_cidrs.iter().any(|cidr| cidr.contains(&packet.source));
+    let from_node = node_addresses.contains(&packet.source);
     let destination = packet.destination;
     let mut frontend = Frontend {
         address: destination.ip(),
@@ -271,21 +301,27 @@ impl Path<'_> {
         }
     }
 
-    /// Whether a restricted frontend lets the client through. This map is read at once, not key by key.
-    fn is_let_through(&mut self, frontend: Frontend) -> bool {
+    /// Reads an element of a map of ranges, in which the elements do not overlap. The map is read at once, not key by
+    /// key; `nothing` is what is told to have been looked for if none holds the packet.
+    fn lookup_range(&mut self, holds: impl Fn(&Key) -> bool, nothing: Key) -> Option<Value> {
         if self.states.len() > 1 {
             let skipped = (self.choose)(self.states.len());
             self.states = &self.states[skipped..];
         }
+        let mut elements = self.states.first()?.iter();
+        let found = elements.find(|(key, _)| holds(key));
+        let (key, value) = found.map_or((nothing, None), |(key, value)| (*key, Some(*value)));
+        (self.read)(key, value);
+        value
+    }
+
+    /// Whether a restricted frontend lets the client through.
+    fn is_let_through(&mut self, frontend: Frontend) -> bool {
         let source = self.source;
-        let mut keys = self.states.iter().take(1).flat_map(|state| state.keys());
-        let range = keys
-            .find(|key| matches!(key, Key::Source(of, range) if *of == frontend && range.contains(&source)));
-        match range {
-            Some(range) => (self.read)(*range, Some(Value::Present)),
-            None => (self.read)(Key::Source(frontend, source.into()), None),
-        }
-        range.is_some()
+        let holds =
+            |key: &Key| matches!(key, Key::Source(of, range) if *of == frontend && range.contains(&source));
+        self.lookup_range(holds, Key::Source(frontend, source.into()))
+            .is_some()
     }
 
     fn slot(&mut self, pick: &Pick, first: u16) -> u16 {

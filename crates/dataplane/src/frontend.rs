@@ -1,6 +1,7 @@
 //! What the kernel's maps hold, key by key, and changes of it.
 
 use crate::class::Class;
+use crate::network_policy::PolicyKey;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,6 +132,8 @@ pub enum Key {
     Source(Frontend, IpNet),
     /// An address that is nothing but a Service's, such as a cluster IP: its ports without a Service are refused.
     ClusterIp(IpAddr),
+    /// Who may connect to whom.
+    Policy(PolicyKey),
 }
 
 impl Key {
@@ -144,6 +147,8 @@ impl Key {
             // Nor do ranges wait: one that is to be added may overlap one that goes, which the kernel refuses. A client
             // that falls in between is dropped and tries again.
             Key::Source(..) => false,
+            // It depends on the others; see [`Draft::retire`].
+            Key::Policy(_) => false,
             Key::Inside(_) | Key::Slot(..) | Key::SlotId(..) => true,
         }
     }
@@ -158,6 +163,7 @@ impl Key {
             | Key::Endpoint(frontend, _)
             | Key::Source(frontend, _) => frontend.address,
             Key::Hairpin(address) | Key::ClusterIp(address) => *address,
+            Key::Policy(key) => key.address(),
         }
     }
 }
@@ -169,7 +175,7 @@ pub enum Value {
     Class(Class),
     /// Where to send them.
     Target(Target),
-    /// The id of an endpoint.
+    /// The id of an endpoint, or the number of a group of peers.
     Id(u32),
     /// Nothing: the map is a set.
     Present,
@@ -260,9 +266,17 @@ impl Draft {
                 self.stale.entry(key).or_insert(self.epoch);
             }
             (Some(from), None) => {
+                self.stale.remove(&key);
                 self.state.remove(&key);
                 commit.operations.push(Operation::Delete(key, from));
             }
+        }
+    }
+
+    /// Leaves an element, which only packets on their way may still look for, to a later commit.
+    pub fn retire(&mut self, key: Key) {
+        if self.state.contains_key(&key) {
+            self.stale.entry(key).or_insert(self.epoch);
         }
     }
 

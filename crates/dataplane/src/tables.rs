@@ -15,13 +15,15 @@ use crate::host_port::{self, HostPort};
 use crate::iptables::Ruleset;
 use crate::load::{Counted, Loads};
 use crate::needs::Needs;
+use crate::network_policy::{Connection, Denial, Policies, PolicyId};
 use crate::service_port::ServicePort;
 use crate::slots::{change_ids, change_slots, change_sources};
 use crate::sorted::{SortedMap, SortedSet};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -143,6 +145,7 @@ pub struct Tables {
     loads: Loads,
     /// Addresses out of the pool that are in use, and whether they are others than when they were last asked for.
     announced: (BTreeSet<IpAddr>, bool),
+    policies: Policies,
     draft: Draft,
     changed: BTreeSet<Owner>,
     changed_roots: BTreeSet<Key>,
@@ -152,6 +155,7 @@ impl Tables {
     /// No Services, and an empty kernel.
     pub fn new(config: Config) -> Self {
         Self {
+            policies: Policies::new(&config),
             config,
             ..Self::default()
         }
@@ -177,15 +181,18 @@ impl Tables {
         self.changed.extend(services.chain(pods));
     }
 
-    /// Adds or updates a pod of this node.
+    /// Adds or updates a pod. Those of other nodes matter to NetworkPolicies alone.
     pub fn set_pod(&mut self, pod: &Pod) {
         let (Some(namespace), Some(name)) = (&pod.metadata.namespace, &pod.metadata.name) else {
             return;
         };
-        let ports = host_port::of(pod);
+        self.policies.set_pod(pod);
+        let is_here =
+            pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&self.config.node_name);
+        let ports = if is_here { host_port::of(pod) } else { Vec::new() };
         let key = (namespace.clone(), name.clone());
         if ports.is_empty() {
-            self.remove_pod(namespace, name);
+            self.remove_host_ports(key);
         } else if self.host_ports.get(&key) != Some(&ports) {
             self.host_ports.insert(key.clone(), ports);
             self.changed.insert(Owner::Pod(key));
@@ -194,10 +201,40 @@ impl Tables {
 
     /// Removes a pod.
     pub fn remove_pod(&mut self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
+        self.policies.remove_pod(namespace, name);
+        self.remove_host_ports((namespace.to_owned(), name.to_owned()));
+    }
+
+    fn remove_host_ports(&mut self, key: (String, String)) {
         if self.host_ports.remove(&key).is_some() {
             self.changed.insert(Owner::Pod(key));
         }
+    }
+
+    /// Adds or updates a NetworkPolicy.
+    pub fn set_policy(&mut self, policy: &NetworkPolicy) {
+        self.policies.set_policy(policy);
+    }
+
+    /// Removes a NetworkPolicy.
+    pub fn remove_policy(&mut self, id: &PolicyId) {
+        self.policies.remove_policy(id);
+    }
+
+    /// Adds or updates a namespace, whose labels NetworkPolicies select.
+    pub fn set_namespace(&mut self, namespace: &Namespace) {
+        self.policies.set_namespace(namespace);
+    }
+
+    /// Removes a namespace.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.policies.remove_namespace(name);
+    }
+
+    /// Which NetworkPolicies forbid a connection to an endpoint, whichever node enforces it; none if it is allowed.
+    /// What the node itself sends is never forbidden.
+    pub fn judge(&self, connection: &Connection) -> Vec<Denial> {
+        self.policies.judge(connection)
     }
 
     /// Adds or updates a Service.
@@ -267,7 +304,8 @@ impl Tables {
 
     /// Takes what the kernel holds as the state to change from: at start, and when a commit failed.
     pub fn adopt(&mut self, state: State) {
-        self.changed_roots = state.keys().map(root).collect();
+        self.changed_roots = state.keys().filter_map(root).collect();
+        self.policies.adopt(&state);
         self.draft.state = state;
         self.draft.stale.clear();
         self.needs.clear();
@@ -366,6 +404,7 @@ impl Tables {
             }
         }
         self.loads.drop_unused();
+        self.policies.change(&mut self.draft, &mut change.commit);
         change
     }
 
@@ -554,8 +593,8 @@ impl Tables {
 }
 
 /// The element by which a frontend or an address is known to the planner.
-fn root(key: &Key) -> Key {
-    match *key {
+fn root(key: &Key) -> Option<Key> {
+    Some(match *key {
         Key::Service(frontend)
         | Key::Inside(frontend)
         | Key::Slot(frontend, _)
@@ -563,7 +602,8 @@ fn root(key: &Key) -> Key {
         | Key::Endpoint(frontend, _)
         | Key::Source(frontend, _) => Key::Service(frontend),
         Key::Hairpin(_) | Key::ClusterIp(_) => *key,
-    }
+        Key::Policy(_) => return None,
+    })
 }
 
 fn is_sticky(class: Class) -> bool {

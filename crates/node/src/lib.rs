@@ -32,7 +32,7 @@ mod status_writer;
 mod volumes;
 
 pub use config::{NodeConfig, NodeError, Parts};
-pub use data_plane::{DataPlane, Ways};
+pub use data_plane::{DataPlane, DataPlaneError, Ways};
 pub use node_status::pod_cidrs;
 pub use pages::serve_texts;
 pub use service_tracer::ServiceTracer;

@@ -30,6 +30,10 @@ pub async fn create(kubelet: &Arc<Kubelet>, pod: &Arc<Pod>) -> Result<Vec<IpAddr
         Ok::<_, String>((network, ips))
     });
     let (network, ips) = prepared.await.map_err(|error| describe(&error))??;
+    if !host_network {
+        let secured = kubelet.data_plane.secured(pod, &ips).await;
+        secured.map_err(|error| describe(&error))?;
+    }
     // What is left of a sandbox that was lost, or whose creation failed, has the same name.
     kubelet
         .runtime

@@ -2,8 +2,9 @@
 //! Upstream: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy` (1.36).
 //!
 //! Ours alone are the roles of `service-allocation-repair-controller` (upstream's API server does that itself) and of
-//! `service-diagnosis-controller`, and the binding `coracle:node-proxier`: a node runs the Service data plane and the
-//! cluster DNS, and so reads what upstream's `kube-proxy` reads.
+//! `service-diagnosis-controller`, the binding `coracle:node-proxier`: a node runs the Service data plane and the
+//! cluster DNS, and so reads what upstream's `kube-proxy` reads; and `coracle:network-policy`: whoever enforces
+//! NetworkPolicies reads them, and the pods and namespaces that they select.
 
 use crate::authz::rbac::{GROUP, PolicyRule};
 use serde::Deserialize;

@@ -110,9 +110,15 @@ pub async fn start(
         cluster_dns::follow_config(dns_client.clone(), forwarder),
     );
     let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
-    let (following, node_client, node_name) = (proxy.clone(), client.clone(), name.to_owned());
+    let policy_client = control_plane.client(UserInfo::new("coracle:network-policy", &[]));
+    let clients = service_proxy::Clients {
+        services: proxy_client,
+        policies: config.network_policy.then_some(policy_client),
+        node: client.clone(),
+    };
+    let (following, node_name) = (proxy.clone(), name.to_owned());
     tasks.spawn("service proxy", async move {
-        service_proxy::follow(proxy_client, node_client, &node_name, &following).await
+        service_proxy::follow(clients, &node_name, &following).await
     });
     let metrics = proxy.metrics().clone();
     let text = move |path: &str| match path {

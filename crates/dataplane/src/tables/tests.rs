@@ -585,7 +585,7 @@ fn health_checkers_are_told_of_ready_endpoints_on_this_node() {
 fn pod(name: &str, ports: &str, more: &str) -> Pod {
     let text = format!(
         r#"{{"metadata":{{"namespace":"ns","name":"{name}"}},
-            "spec":{{"containers":[{{"name":"c","ports":{ports}}}]{more}}},
+            "spec":{{"nodeName":"here","containers":[{{"name":"c","ports":{ports}}}]{more}}},
             "status":{{"podIP":"10.244.0.5","podIPs":[{{"ip":"10.244.0.5"}}]}}}}"#
     );
     serde_json::from_str(&here(&text)).expect("a pod")

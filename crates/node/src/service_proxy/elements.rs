@@ -1,5 +1,7 @@
 //! The data plane's elements as bytes in the kernel's maps, and back.
 
+mod network_policy;
+
 use super::rules::{CLUSTER_IPS, ENDPOINTS, FRONTENDS, HAIRPINS, INSIDE, SLOT_IDS, SLOTS, SOURCES};
 use coracle_dataplane::{Class, Frontend, Key, Protocol, Target, Value};
 use coracle_kernel::net::nftables::{Element, ElementData};
@@ -7,7 +9,11 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The maps and sets, in the order in which they are dumped.
-pub(super) const SETS: [&str; 8] = [
+pub(super) fn sets() -> impl Iterator<Item = &'static str> {
+    SETS.into_iter().chain(network_policy::SETS)
+}
+
+const SETS: [&str; 8] = [
     FRONTENDS,
     INSIDE,
     SLOTS,
@@ -29,6 +35,7 @@ pub(super) fn set_of(key: &Key) -> &'static str {
         Key::Hairpin(_) => HAIRPINS,
         Key::Source(..) => SOURCES,
         Key::ClusterIp(_) => CLUSTER_IPS,
+        Key::Policy(key) => network_policy::set_of(key),
     }
 }
 
@@ -54,11 +61,14 @@ pub(super) fn write(key: &Key, value: &Value, class: impl Fn(Class) -> u32) -> E
 
 /// The last key of an element that is a range.
 pub(super) fn write_key_end(key: &Key) -> Option<Vec<u8>> {
-    let Key::Source(frontend, range) = key else {
-        return None;
-    };
-    let last = IpNet::from(range.broadcast());
-    Some(write_key(&Key::Source(*frontend, last)))
+    match key {
+        Key::Source(frontend, range) => {
+            let last = IpNet::from(range.broadcast());
+            Some(write_key(&Key::Source(*frontend, last)))
+        }
+        Key::Policy(key) => network_policy::write_key_end(key),
+        _ => None,
+    }
 }
 
 /// The key of an element.
@@ -88,6 +98,7 @@ pub(super) fn write_key(key: &Key) -> Vec<u8> {
             put_address(&mut bytes, range.network());
         }
         Key::ClusterIp(address) => put_address(&mut bytes, *address),
+        Key::Policy(key) => network_policy::write_key(key, &mut bytes),
     }
     bytes
 }
@@ -135,7 +146,14 @@ pub(super) fn read(
             (Key::Source(frontend, range), Value::Present)
         }
         CLUSTER_IPS => (Key::ClusterIp(key.address(ipv6)?), Value::Present),
-        _ => return None,
+        _ => {
+            let key = network_policy::read_key(set, element, ipv6)?;
+            let value = match &element.data {
+                Some(_) => Value::Id(value.number()?),
+                None => Value::Present,
+            };
+            (Key::Policy(key), value)
+        }
     })
 }
 
@@ -193,12 +211,15 @@ impl Bytes<'_> {
         self.number()?.try_into().ok()
     }
 
-    fn frontend(&mut self, ipv6: bool) -> Option<Frontend> {
-        let address = self.address(ipv6)?;
+    fn protocol(&mut self) -> Option<Protocol> {
         let [protocol, ..] = self.take::<4>()?;
+        Protocol::from_number(protocol)
+    }
+
+    fn frontend(&mut self, ipv6: bool) -> Option<Frontend> {
         Some(Frontend {
-            address,
-            protocol: Protocol::from_number(protocol)?,
+            address: self.address(ipv6)?,
+            protocol: self.protocol()?,
             port: self.port()?,
         })
     }
@@ -249,6 +270,7 @@ mod tests {
                 ),
                 (Key::Source(frontend, address.into()), Value::Present),
             ];
+            let elements = elements.into_iter().chain(network_policy::examples(address));
             for (key, value) in elements {
                 let element = write(&key, &value, |_| 7);
                 let read = read(set_of(&key), &element, ipv6, |number| {

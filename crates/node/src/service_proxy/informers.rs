@@ -2,87 +2,144 @@
 
 use super::{Event, ServiceProxy};
 use coracle_client::{Client, Event as Seen, informer};
-use coracle_dataplane::ServiceKey;
+use coracle_dataplane::{PolicyId, ServiceKey};
 use coracle_reconcile::{Cache, Key, Kind};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use futures::future::{BoxFuture, FutureExt, join_all};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tokio::sync::mpsc;
 
 const QUEUE: usize = 256;
 
-/// Watches Services and EndpointSlices and, as the node, the pods on it, whose ports may be ports of the node; tells
-/// the proxy of each change, until the future is dropped.
-pub async fn follow(client: Client, node: Client, node_name: &str, proxy: &ServiceProxy) {
-    let everything = informer::Options::default;
-    let (sender, mut services) = mpsc::channel(QUEUE);
-    let service_informer = watch::<Service>(&client, everything(), sender);
-    let (sender, mut slices) = mpsc::channel(QUEUE);
-    let slice_informer = watch::<EndpointSlice>(&client, everything(), sender);
-    let (sender, mut pods) = mpsc::channel(QUEUE);
-    let own = informer::Options {
-        field_selector: format!("spec.nodeName={node_name}"),
-        ..everything()
+/// As whom the proxy watches.
+#[derive(Clone)]
+pub struct Clients {
+    /// Reads Services and EndpointSlices.
+    pub services: Client,
+    /// Reads NetworkPolicies, namespaces and all pods; none if policies are not enforced.
+    pub policies: Option<Client>,
+    /// Reads the pods of this node, whose ports may be ports of the node.
+    pub node: Client,
+}
+
+/// Watches what packet rules are made from and tells the proxy of each change, until the future is dropped.
+pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
+    let (sender, mut seen) = mpsc::channel(QUEUE);
+    let mut watches = Watches {
+        sender,
+        running: Vec::new(),
     };
-    let pod_informer = watch::<Pod>(&node, own, sender);
-    let informers = futures::future::join3(service_informer, slice_informer, pod_informer);
-    let mut informers = std::pin::pin!(informers);
-    let (mut services_synced, mut slices_synced, mut pods_synced) = (false, false, false);
-    loop {
-        // Safe to cancel: a receiver that is not chosen keeps its event, and the informers go on where they were.
-        tokio::select! {
-            _ = &mut informers => return,
-            Some(event) = services.recv() => match event {
-                Seen::Applied { key, object, .. } => {
-                    if let Some(service) = decode::<Service>(&key, &object) {
-                        proxy.send(Event::Service(service));
-                    }
-                }
-                Seen::Deleted { key, .. } => {
-                    proxy.send(Event::ServiceGone(ServiceKey::new(key.namespace, key.name)));
-                }
-                Seen::Synced(_) => services_synced = true,
-                Seen::Progress(_) => continue,
-            },
-            Some(event) = slices.recv() => match event {
-                Seen::Applied { key, object, .. } => {
-                    if let Some(slice) = decode::<EndpointSlice>(&key, &object) {
-                        proxy.send(Event::EndpointSlice(slice));
-                    }
-                }
-                Seen::Deleted { key, .. } => proxy.send(Event::EndpointSliceGone {
-                    namespace: key.namespace.to_string(),
-                    name: key.name.to_string(),
-                }),
-                Seen::Synced(_) => slices_synced = true,
-                Seen::Progress(_) => continue,
-            },
-            Some(event) = pods.recv() => match event {
-                Seen::Applied { key, object, .. } => {
-                    if let Some(pod) = decode::<Pod>(&key, &object) {
-                        proxy.send(Event::Pod(pod));
-                    }
-                }
-                Seen::Deleted { key, .. } => proxy.send(Event::PodGone {
-                    namespace: key.namespace.to_string(),
-                    name: key.name.to_string(),
-                }),
-                Seen::Synced(_) => pods_synced = true,
-                Seen::Progress(_) => continue,
-            },
+    let everything = informer::Options::default;
+    watches.add::<Service>(&clients.services, everything(), |seen| match seen {
+        One::Is(service) => Event::Service(service),
+        One::Gone(key) => Event::ServiceGone(ServiceKey::new(key.namespace, key.name)),
+    });
+    watches.add::<EndpointSlice>(&clients.services, everything(), |seen| match seen {
+        One::Is(slice) => Event::EndpointSlice(slice),
+        One::Gone(key) => Event::EndpointSliceGone {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+        },
+    });
+    let pod = |seen: One<Pod>| match seen {
+        One::Is(pod) => Event::Pod(pod),
+        One::Gone(key) => Event::PodGone {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+        },
+    };
+    match &clients.policies {
+        None => {
+            let own = informer::Options {
+                field_selector: format!("spec.nodeName={node_name}"),
+                ..everything()
+            };
+            watches.add::<Pod>(&clients.node, own, pod);
         }
-        if services_synced && slices_synced && pods_synced {
-            proxy.send(Event::Synced);
-            (services_synced, slices_synced, pods_synced) = (false, false, false);
+        Some(client) => {
+            watches.add::<Pod>(client, everything(), pod);
+            watches.add::<Namespace>(client, everything(), |seen| match seen {
+                One::Is(namespace) => Event::Namespace(namespace),
+                One::Gone(key) => Event::NamespaceGone(key.name.to_string()),
+            });
+            watches.add::<NetworkPolicy>(client, everything(), |seen| match seen {
+                One::Is(policy) => Event::NetworkPolicy(policy),
+                One::Gone(key) => Event::NetworkPolicyGone(PolicyId {
+                    namespace: key.namespace.to_string(),
+                    name: key.name.to_string(),
+                }),
+            });
+        }
+    }
+    let Watches { sender, running } = watches;
+    // Only the watches hold it from here on.
+    drop(sender);
+    let mut unsynced = running.len();
+    let mut running = std::pin::pin!(join_all(running));
+    loop {
+        // Safe to cancel: what is not chosen keeps its event, and goes on where it was.
+        tokio::select! {
+            _ = &mut running => return,
+            Some(told) = seen.recv() => match told {
+                Some(event) => proxy.send(event),
+                None => {
+                    unsynced = unsynced.saturating_sub(1);
+                    if unsynced == 0 {
+                        proxy.send(Event::Synced);
+                    }
+                }
+            },
         }
     }
 }
 
-fn watch<K: Kind>(
-    client: &Client,
-    options: informer::Options,
-    sender: mpsc::Sender<Seen>,
-) -> impl Future<Output = ()> + use<K> {
-    informer::run(client.clone(), Cache::resource_of::<K>(), options, sender)
+/// What a watch tells of an object.
+enum One<K> {
+    Is(Box<K>),
+    Gone(Key),
+}
+
+/// The watches, each with what passes on its events.
+struct Watches {
+    /// `None` says that a watch has told of everything for the first time.
+    sender: mpsc::Sender<Option<Event>>,
+    running: Vec<BoxFuture<'static, ()>>,
+}
+
+impl Watches {
+    fn add<K: Kind>(
+        &mut self,
+        client: &Client,
+        options: informer::Options,
+        event: impl Fn(One<K>) -> Event + Send + 'static,
+    ) {
+        let (sender, mut seen) = mpsc::channel(QUEUE);
+        let watch = informer::run(client.clone(), Cache::resource_of::<K>(), options, sender);
+        let told = self.sender.clone();
+        let pass_on = async move {
+            let mut synced = false;
+            while let Some(seen) = seen.recv().await {
+                let news = match seen {
+                    Seen::Applied { key, object, .. } => match decode::<K>(&key, &object) {
+                        Some(object) => Some(event(One::Is(object))),
+                        None => continue,
+                    },
+                    Seen::Deleted { key, .. } => Some(event(One::Gone(key))),
+                    Seen::Synced(_) if !synced => {
+                        synced = true;
+                        None
+                    }
+                    Seen::Synced(_) | Seen::Progress(_) => continue,
+                };
+                if told.send(news).await.is_err() {
+                    return;
+                }
+            }
+        };
+        self.running
+            .push(futures::future::join(watch, pass_on).map(drop).boxed());
+    }
 }
 
 fn decode<K: Kind>(key: &Key, object: &[u8]) -> Option<Box<K>> {

@@ -5,7 +5,7 @@
 //! tables, reads them, and writes only what is different. Before Linux 6.9 there is no `persist`; then they have no
 //! owner either.
 
-use super::elements::{self, SETS, set_of};
+use super::elements::{self, set_of, sets};
 use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE, is_by_iptables};
 use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
 use coracle_kernel::net::Result;
@@ -321,7 +321,7 @@ pub(super) fn read_table(
         by_number.insert(number, class);
     }
     let mut state = State::new();
-    for set in SETS {
+    for set in sets() {
         for element in nft.elements(family, TABLE, set)? {
             let class = |number| by_number.get(&number).copied();
             let Some((key, value)) = elements::read(set, &element, family == Family::Ip6, class) else {

@@ -1,4 +1,5 @@
-//! The Service proxy of a node: turns Services and EndpointSlices into packet rules, at once. Upstream: kube-proxy.
+//! The Service proxy of a node: turns Services, EndpointSlices and NetworkPolicies into packet rules, at once.
+//! Upstream: kube-proxy; policies are left to network plugins there.
 //!
 //! A thread takes events, asks `coracle_dataplane` what has to change, and commits it to the kernel in microseconds;
 //! there is no interval in which changes are collected. Where a change arrives it is in force when the next packet
@@ -12,6 +13,7 @@ mod housekeeping;
 mod informers;
 mod iptables;
 mod kernel_tables;
+mod known_pods;
 mod look;
 mod metrics;
 mod rules;
@@ -19,25 +21,27 @@ mod timeline;
 mod worker;
 
 pub use health_check::serve_health_checks;
-pub use informers::follow;
+pub use informers::{Clients, follow};
 pub use iptables::Error as IptablesError;
 pub use look::{Looked, look};
 pub use metrics::Metrics;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};
 
-use crate::data_plane::DataPlane;
+use crate::data_plane::{DataPlane, DataPlaneError};
 use announcement::Announcements;
 use connections::Connections;
-use coracle_dataplane::{Config, ServiceKey, Tables};
+use coracle_dataplane::{Config, PolicyId, ServiceKey, Tables};
 use coracle_kernel::net::conntrack::{self, Conntrack};
 use coracle_kernel::net::{self, rtnetlink::Rtnetlink};
 use futures::future::BoxFuture;
 use health_check::HealthChecks;
 use iptables::Iptables;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kernel_tables::KernelTables;
+use known_pods::KnownPods;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -62,15 +66,23 @@ pub enum Event {
         /// Its name.
         name: String,
     },
-    /// A pod of this node exists and looks like this.
+    /// A pod exists and looks like this; those of other nodes matter to NetworkPolicies alone.
     Pod(Box<Pod>),
-    /// A pod of this node is gone.
+    /// A pod is gone.
     PodGone {
         /// Its namespace.
         namespace: String,
         /// Its name.
         name: String,
     },
+    /// A namespace exists and looks like this.
+    Namespace(Box<Namespace>),
+    /// A namespace is gone.
+    NamespaceGone(String),
+    /// A NetworkPolicy exists and looks like this.
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// A NetworkPolicy is gone.
+    NetworkPolicyGone(PolicyId),
     /// The zone of this node.
     Zone(Option<String>),
     /// Everything that exists has been told. Nothing is changed before this comes for the first time.
@@ -161,7 +173,9 @@ impl ServiceProxy {
             announcements: Announcements::new(link),
             iptables,
             health_checks,
+            known_pods: KnownPods::default(),
             waiting: Vec::new(),
+            attached: Vec::new(),
             synced: false,
             grace_running: false,
             failed: false,
@@ -249,5 +263,11 @@ impl DataPlane for ServiceProxy {
             // An error says that the proxy has ended: then nothing more will change either.
             let _ = tokio::time::timeout_at(deadline, drained).await;
         })
+    }
+
+    fn secured(&self, pod: &Pod, ips: &[IpAddr]) -> BoxFuture<'_, Result<(), DataPlaneError>> {
+        let (done, secured) = oneshot::channel();
+        self.tell(Message::Attached(Box::new(pod.clone()), ips.to_vec(), done));
+        Box::pin(async move { secured.await.map_err(|_| DataPlaneError) })
     }
 }

@@ -8,10 +8,12 @@ use super::health_check::HealthChecks;
 use super::housekeeping::Job;
 use super::iptables::Iptables;
 use super::kernel_tables::KernelTables;
+use super::known_pods::KnownPods;
 use super::metrics::{Metrics, Trigger};
 use super::timeline::Timeline;
 use coracle_dataplane::{Commit, Counted, Grace, ServiceKey, Tables};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -24,6 +26,8 @@ pub(super) enum Message {
     Event(Event, Timestamp),
     /// Answer when nothing is sent to this address any more.
     Drained(IpAddr, oneshot::Sender<()>),
+    /// A pod was attached to the network with these addresses: answer when its policies are in force.
+    Attached(Box<Pod>, Vec<IpAddr>, oneshot::Sender<()>),
     /// Every packet that was on its way at that moment has passed.
     GracePassed(Grace),
     /// So many connections do these endpoints have, and so many of them are new.
@@ -50,7 +54,10 @@ pub(super) struct Worker {
     /// In proxy mode iptables; in the other one, until the chains that the last process left are gone.
     pub iptables: Option<Iptables>,
     pub health_checks: watch::Sender<HealthChecks>,
+    pub known_pods: KnownPods,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
+    /// Who waits for the next commit.
+    pub attached: Vec<oneshot::Sender<()>>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
     pub synced: bool,
     pub grace_running: bool,
@@ -68,6 +75,10 @@ impl Worker {
                 match message {
                     Message::Event(event, at) => self.feed(event, at),
                     Message::Drained(ip, done) => self.waiting.push((ip, done)),
+                    Message::Attached(pod, ips, done) => {
+                        self.tables.set_pod(&self.known_pods.attach(*pod, &ips));
+                        self.attached.push(done);
+                    }
                     Message::GracePassed(grace) => sweep = Some(grace),
                     Message::Connections(counts) => {
                         for (endpoint, connections, begun) in counts {
@@ -82,6 +93,12 @@ impl Worker {
                 continue;
             }
             self.change();
+            for done in self.attached.drain(..) {
+                if !self.failed {
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                }
+            }
             if let Some(grace) = sweep {
                 self.grace_running = false;
                 let commit = self.tables.sweep(grace);
@@ -164,8 +181,17 @@ impl Worker {
                 self.tables.set_slice(&slice);
             }
             Event::EndpointSliceGone { namespace, name } => self.tables.remove_slice(&namespace, &name),
-            Event::Pod(pod) => self.tables.set_pod(&pod),
-            Event::PodGone { namespace, name } => self.tables.remove_pod(&namespace, &name),
+            Event::Pod(pod) => self.tables.set_pod(&self.known_pods.applied(pod)),
+            Event::PodGone { namespace, name } => {
+                self.tables.remove_pod(&namespace, &name);
+                if let Some(successor) = self.known_pods.gone(&namespace, &name) {
+                    self.tables.set_pod(successor);
+                }
+            }
+            Event::Namespace(namespace) => self.tables.set_namespace(&namespace),
+            Event::NamespaceGone(name) => self.tables.remove_namespace(&name),
+            Event::NetworkPolicy(policy) => self.tables.set_policy(&policy),
+            Event::NetworkPolicyGone(id) => self.tables.remove_policy(&id),
             Event::Zone(zone) => self.tables.set_zone(zone),
             Event::Synced => self.sync(),
         }
@@ -181,8 +207,7 @@ impl Worker {
         // Before the tables of the other proxy mode are replaced.
         self.write_iptables();
         self.adopt();
-        // Even if nothing is different: the rules of another version are replaced now.
-        self.commit(&Commit::default());
+        // The commit that follows replaces the rules of another version, too, even if nothing else is different.
     }
 
     fn adopt(&mut self) {

@@ -174,7 +174,7 @@ fn a_host_port_leads_to_its_pod() {
         let (server, client) = (world.pod(5), world.pod(9));
         let _server = world.serve(&server, 80);
         let text = r#"{"metadata":{"namespace":"ns","name":"web"},
-            "spec":{"containers":[{"name":"c","ports":[{"containerPort":80,"hostPort":8081}]}]},
+            "spec":{"nodeName":"here","containers":[{"name":"c","ports":[{"containerPort":80,"hostPort":8081}]}]},
             "status":{"podIPs":[{"ip":"10.244.0.5"}]}}"#;
         let proxy = proxy(vec![pod_of(text)]);
         for (from, seen_as) in [

@@ -7,6 +7,7 @@ mod fake;
 mod flows;
 mod iptables;
 mod load_balancer;
+mod network_policy;
 mod pods;
 mod restart;
 mod spread;

@@ -13,15 +13,16 @@ use crate::config::family;
 use crate::kubeconfig::context::{Access, ContextArgs};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use coracle_client::ListOptions;
+use coracle_client::{Client, ListOptions};
 use coracle_dataplane::fake_kernel::Packet;
-use coracle_dataplane::{Config, Protocol};
+use coracle_dataplane::{Config, Connection, Protocol, Tables};
 use coracle_node::service_proxy::{Looked, look};
+use coracle_reconcile::Kind;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServicePort};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use narrate::{Names, narrate};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -110,18 +111,9 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         .map_err(|why| anyhow!("cannot read the packet rules: {why}"))?;
     here.place_of(&pod)
         .map_err(|why| anyhow!("Pod {}: {why}", args.pod.name))?;
-    // Only names; without the right to read them there are addresses.
-    let pods = pod_api
-        .list(namespace, &all)
-        .await
-        .map(|list| list.items)
-        .unwrap_or_default();
-    let cidrs = client
-        .api::<ServiceCIDR>()
-        .list("", &all)
-        .await
-        .map(|list| list.items)
-        .unwrap_or_default();
+    // For names; without the right to read them there are addresses.
+    let pods = listed::<Pod>(client).await;
+    let cidrs = listed::<ServiceCIDR>(client).await;
 
     let (destination, protocol) = destination(&service, &args.service.port, args.ip_family.as_deref())?;
     let source = address(&pod, destination.is_ipv6()).context("the Pod has no address of this family")?;
@@ -149,6 +141,28 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         service_cidrs: service_cidrs(&cidrs),
         ..Config::default()
     };
+    let node_addresses: BTreeSet<IpAddr> = here.describe().addresses.into_iter().collect();
+    let is_service = |ip: &&IpAddr| config.service_cidrs.iter().any(|cidr| cidr.contains(*ip));
+    let config = Config {
+        node_name: here.name.clone(),
+        local_addresses: node_addresses.iter().filter(is_service).copied().collect(),
+        ..config
+    };
+    let mut objects = Tables::new(config.clone());
+    pods.iter().for_each(|pod| objects.set_pod(pod));
+    let namespaces = listed::<Namespace>(client).await;
+    namespaces
+        .iter()
+        .for_each(|namespace| objects.set_namespace(namespace));
+    let policies = listed::<NetworkPolicy>(client).await;
+    policies.iter().for_each(|policy| objects.set_policy(policy));
+    let forbids = |destination| {
+        objects.judge(&Connection {
+            source,
+            destination,
+            protocol,
+        })
+    };
     let names = Names {
         client: format!("{pod_namespace}/{}", args.pod.name),
         service: format!("{namespace}/{name}"),
@@ -159,8 +173,21 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
             .flat_map(|pod| addresses(pod).into_iter().map(|ip| (ip, named(pod))))
             .collect(),
     };
-    let node_addresses = here.describe().addresses.into_iter().collect();
-    Ok(narrate(&config, &node_addresses, &state, &packet, &names))
+    Ok(narrate(
+        &config,
+        &node_addresses,
+        &state,
+        &packet,
+        &names,
+        &forbids,
+    ))
+}
+
+/// All objects of a kind; none without the right to read them.
+async fn listed<K: Kind>(client: &Client) -> Vec<K> {
+    let all = ListOptions::default();
+    let listed = client.api::<K>().list("", &all).await;
+    listed.map(|list| list.items).unwrap_or_default()
 }
 
 /// The cluster IP and the port that are meant.

@@ -2,7 +2,9 @@
 
 use super::PodNames;
 use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, connect_reading, trace};
-use coracle_dataplane::{Balancing, Class, Config, Key, Load, Pick, Source, State, Value};
+use coracle_dataplane::{
+    Balancing, Class, Config, Denial, Direction, Key, Load, Pick, PolicyKey, Ports, Source, State, Value,
+};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -54,6 +56,7 @@ pub fn narrate(
     state: &State,
     packet: &Packet,
     names: &Names,
+    forbids: &dyn Fn(SocketAddr) -> Vec<Denial>,
 ) -> Told {
     let mut steps = Vec::new();
     connect_reading(
@@ -65,7 +68,18 @@ pub fn narrate(
         &mut |_| 0,
         &mut |key, value| steps.push(step(key, value, names)),
     );
-    let outcomes = trace(config, node_addresses, &[state], &Affinity::new(), packet);
+    let trace = |state: &State| trace(config, node_addresses, &[state], &Affinity::new(), packet);
+    let without_policies = without_isolation(state);
+    let mut outcomes = Vec::new();
+    for outcome in trace(state) {
+        match outcome {
+            Outcome::Denied(direction) => {
+                let open = trace(&without_policies);
+                outcomes.extend(denials(direction, &open, packet.destination, names, forbids));
+            }
+            other => outcomes.push(describe(&other, names)),
+        }
+    }
     Told {
         client: names.client.clone(),
         source: packet.source,
@@ -75,8 +89,51 @@ pub fn narrate(
         protocol: packet.protocol.to_string(),
         node: names.node.clone(),
         steps,
-        outcomes: outcomes.iter().map(|outcome| describe(outcome, names)).collect(),
+        outcomes,
     }
+}
+
+/// What the tables would be without NetworkPolicies.
+fn without_isolation(state: &State) -> State {
+    let is_kept = |key: &Key| !matches!(key, Key::Policy(_));
+    let kept = state.iter().filter(|(key, _)| is_kept(key));
+    kept.map(|(key, value)| (*key, *value)).collect()
+}
+
+/// A sentence for each endpoint that the policies keep the packet from.
+fn denials(
+    direction: Direction,
+    open: &BTreeSet<Outcome>,
+    destination: SocketAddr,
+    names: &Names,
+    forbids: &dyn Fn(SocketAddr) -> Vec<Denial>,
+) -> Vec<String> {
+    let targets = open.iter().filter_map(|outcome| match outcome {
+        Outcome::Sent { to, .. } => Some(*to),
+        Outcome::Untouched => Some(destination),
+        _ => None,
+    });
+    let mut sentences = Vec::new();
+    for target in targets {
+        for denial in forbids(target)
+            .iter()
+            .filter(|denial| denial.direction == direction)
+        {
+            let policies: Vec<String> = denial.policies.iter().map(ToString::to_string).collect();
+            sentences.push(format!(
+                "dropped on the way to {}: {direction} of Pod {} is isolated by NetworkPolicy {}, and no rule lets this through",
+                target_name(target, names),
+                denial.pod,
+                policies.join(", ")
+            ));
+        }
+    }
+    if sentences.is_empty() {
+        sentences.push(format!(
+            "dropped: a NetworkPolicy ({direction}) does not let it through"
+        ));
+    }
+    sentences
 }
 
 fn step(key: Key, value: Option<Value>, names: &Names) -> Step {
@@ -89,17 +146,52 @@ fn step(key: Key, value: Option<Value>, names: &Names) -> Step {
         Key::Hairpin(address) => ("hairpins", format!("{address} to itself")),
         Key::Source(_, range) => ("sources", format!("client in {range}")),
         Key::ClusterIp(address) => ("cluster-ips", address.to_string()),
+        Key::Policy(key) => policy_step(&key, names),
     };
     let found = match value {
         None => "is not there".to_owned(),
         Some(Value::Class(class)) => format!("→ chain {class}: {}", rule(&class)),
         Some(Value::Target(target)) => format!("→ {}", target_name(target, names)),
+        Some(Value::Id(id)) if matches!(key, Key::Policy(_)) => format!("→ group {id:08x}"),
         Some(Value::Id(id)) => format!("→ endpoint {id:08x}"),
         Some(Value::Present) => "is there".to_owned(),
     };
     Step {
         map,
         text: format!("{looked_for} {found}"),
+    }
+}
+
+/// A look at the maps of NetworkPolicies.
+fn policy_step(key: &PolicyKey, names: &Names) -> (&'static str, String) {
+    let name = |ip: &IpAddr| match names.pods.get(ip) {
+        Some(pod) => format!("{ip} (Pod {pod})"),
+        None => ip.to_string(),
+    };
+    match key {
+        PolicyKey::Isolated(Direction::Ingress, ip) => ("isolated-ingress", name(ip)),
+        PolicyKey::Isolated(Direction::Egress, ip) => ("isolated-egress", name(ip)),
+        PolicyKey::Peer(direction, ip) => ("policy-peers", format!("{direction}, {}", name(ip))),
+        PolicyKey::Block(direction, first, last) if first == last => {
+            ("policy-blocks", format!("{direction}, {first}"))
+        }
+        PolicyKey::Block(direction, first, last) => ("policy-blocks", format!("{direction}, {first}-{last}")),
+        PolicyKey::Allowed(ip, number, ports) => {
+            let of = match Direction::BOTH.iter().find(|of| of.anyone() == *number) {
+                Some(_) => format!("{}, everybody", name(ip)),
+                None => format!("{}, group {number:08x}", name(ip)),
+            };
+            match ports {
+                Ports::All => ("policy-everything", of),
+                Ports::One(protocol, port) => ("policy-ports", format!("{of}, {port}/{protocol}")),
+                Ports::Range(protocol, first, last) if first == last => {
+                    ("policy-ranges", format!("{of}, {first}/{protocol}"))
+                }
+                Ports::Range(protocol, first, last) => {
+                    ("policy-ranges", format!("{of}, {first}-{last}/{protocol}"))
+                }
+            }
+        }
     }
 }
 
@@ -155,6 +247,9 @@ fn describe(outcome: &Outcome, names: &Names) -> String {
         }
         Outcome::Refused => "refused at once".to_owned(),
         Outcome::Dropped => "dropped".to_owned(),
+        Outcome::Denied(direction) => {
+            format!("dropped: a NetworkPolicy ({direction}) does not let it through")
+        }
         Outcome::Untouched => "left alone: no rule is for it".to_owned(),
         Outcome::Lost => "lost: an element that should be there is missing".to_owned(),
     }
@@ -175,7 +270,7 @@ impl fmt::Display for Told {
             self.client, self.source, self.service, self.port, self.destination, self.protocol, self.node
         )?;
         for step in &self.steps {
-            writeln!(f, "  {:11}  {}", step.map, step.text)?;
+            writeln!(f, "  {:17}  {}", step.map, step.text)?;
         }
         for outcome in &self.outcomes {
             writeln!(f, "Outcome: {outcome}")?;
@@ -187,7 +282,7 @@ impl fmt::Display for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_dataplane::{Frontend, Protocol};
+    use coracle_dataplane::{Frontend, PodId, PolicyId, Protocol};
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -212,7 +307,21 @@ mod tests {
             node: "node-1".into(),
             pods: pods.map(|(ip, name)| (address(ip), name.to_owned())).into(),
         };
-        narrate(&config, &BTreeSet::new(), state, &packet, &names).to_string()
+        let forbids = |_| {
+            vec![Denial {
+                direction: Direction::Ingress,
+                pod: PodId {
+                    namespace: "shop".into(),
+                    name: "web-a".into(),
+                },
+                policies: vec![PolicyId {
+                    namespace: "shop".into(),
+                    name: "deny".into(),
+                }],
+                local: true,
+            }]
+        };
+        narrate(&config, &BTreeSet::new(), state, &packet, &names, &forbids).to_string()
     }
 
     fn state(class: &str) -> State {
@@ -239,18 +348,38 @@ mod tests {
         assert_eq!(
             told(&state("cluster-ip-2"), "10.244.0.9"),
             "Pod shop/client (10.244.0.9) to Service shop/web port http (10.96.0.7:80/TCP), on node node-1
-  frontends    10.96.0.7:80/TCP → chain cluster-ip-2: one of 2 endpoints at random; a Pod's address is kept
-  slots        10.96.0.7:80/TCP, slot 0 → 10.244.0.5:8080 (Pod shop/web-a)
+  frontends          10.96.0.7:80/TCP → chain cluster-ip-2: one of 2 endpoints at random; a Pod's address is kept
+  slots              10.96.0.7:80/TCP, slot 0 → 10.244.0.5:8080 (Pod shop/web-a)
 Outcome: sent to 10.244.0.5:8080 (Pod shop/web-a)
 Outcome: sent to 10.244.0.6:8080 (Pod shop/web-b)
 "
         );
         let hairpin = told(&state("cluster-ip-1"), "10.244.0.5");
         assert!(
-            hairpin.contains("  hairpins     10.244.0.5 to itself is there\n"),
+            hairpin.contains("  hairpins           10.244.0.5 to itself is there\n"),
             "{hairpin}"
         );
         assert!(hairpin.contains("which sees an address of the node"), "{hairpin}");
+    }
+
+    #[test]
+    fn a_policy_that_forbids_is_named() {
+        let mut state = state("cluster-ip-1");
+        let web = address("10.244.0.5");
+        let isolated = Key::Policy(PolicyKey::Isolated(Direction::Ingress, web));
+        state.insert(isolated, Value::Present);
+        let client = Key::Policy(PolicyKey::Peer(Direction::Ingress, address("10.244.0.9")));
+        state.insert(client, Value::Id(0x2a));
+        let told = told(&state, "10.244.0.9");
+        for expected in [
+            "  isolated-egress    10.244.0.9 is not there\n",
+            "  isolated-ingress   10.244.0.5 (Pod shop/web-a) is there\n",
+            "  policy-peers       Ingress, 10.244.0.9 → group 0000002a\n",
+            "  policy-ports       10.244.0.5 (Pod shop/web-a), group 0000002a, 8080/TCP is not there\n",
+            "Outcome: dropped on the way to 10.244.0.5:8080 (Pod shop/web-a): Ingress of Pod shop/web-a is isolated by NetworkPolicy shop/deny, and no rule lets this through\n",
+        ] {
+            assert!(told.contains(expected), "{told}");
+        }
     }
 
     #[test]

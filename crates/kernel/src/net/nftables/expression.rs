@@ -39,8 +39,19 @@ impl MetaKey {
 /// Connection tracking state of the packet.
 #[derive(Debug, Clone, Copy)]
 pub enum CtKey {
+    /// What the packet is to its connection: one bit of `NF_CT_STATE_BIT`.
+    State,
     /// Status bits.
     Status,
+}
+
+impl CtKey {
+    fn number(self) -> u32 {
+        match self {
+            CtKey::State => 0,
+            CtKey::Status => 2,
+        }
+    }
 }
 
 /// How to compare.
@@ -320,9 +331,9 @@ impl Expression<'_> {
                 m.be32(2, key.number());
                 m.be32(3, register(*from));
             }
-            Expression::Ct(CtKey::Status, to) => {
+            Expression::Ct(key, to) => {
                 m.be32(1, register(*to));
-                m.be32(2, 2);
+                m.be32(2, key.number());
             }
             Expression::Immediate(to, bytes) => {
                 m.be32(1, register(*to));

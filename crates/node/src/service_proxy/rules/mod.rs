@@ -9,6 +9,7 @@
 //! 0x4000 asks for its source to be rewritten, as in upstream's proxies.
 
 mod class_chain;
+mod network_policy;
 mod parts;
 mod pod_sources;
 
@@ -18,8 +19,11 @@ use coracle_kernel::net::nftables::{
     Priority, Reject, Set, SetValue, Verdict,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub(super) use network_policy::{
+    POLICY_BLOCKS, POLICY_EVERYTHING, POLICY_PEERS, POLICY_PORTS, POLICY_RANGES, isolated_set,
+};
 use parts::{and_xor, set_mark};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(super) const TABLE: &str = "coracle";
 pub(super) const FRONTENDS: &str = "frontends";
@@ -70,6 +74,8 @@ pub(super) struct Rules {
     pod_cidrs: Vec<IpNet>,
     /// Addresses that only Services have.
     unknown: Vec<IpNet>,
+    /// What the node serves itself in the place of pods.
+    local_addresses: Vec<IpAddr>,
     by_iptables: bool,
 }
 
@@ -90,6 +96,12 @@ impl Rules {
             family,
             pod_cidrs: of_family(&config.pod_cidrs),
             unknown: of_family(&unknown),
+            local_addresses: config
+                .local_addresses
+                .iter()
+                .filter(|address| address.is_ipv6() == (family == Family::Ip6))
+                .copied()
+                .collect(),
             by_iptables: config.by_iptables,
         }
     }
@@ -197,6 +209,7 @@ impl Rules {
         ] {
             batch.add_set(self.family, TABLE, &set);
         }
+        self.write_policy_sets(batch);
     }
 
     fn write_chains(&self, batch: &mut Batch) {
@@ -226,6 +239,7 @@ impl Rules {
         self.write_dispatch(batch);
         self.write_postrouting(batch);
         self.write_pod_sources(batch);
+        self.write_policy_chains(batch);
     }
 
     /// From a packet's destination to the chain of its class.
