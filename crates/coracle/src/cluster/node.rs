@@ -121,6 +121,10 @@ pub async fn start(
         service_proxy::follow(clients, &node_name, &following).await
     });
     let metrics = proxy.metrics().clone();
+    let mode = match config.proxy_mode {
+        ProxyMode::Nftables => "nftables",
+        ProxyMode::Iptables => "iptables",
+    };
     let text = move |path: &str| match path {
         "/metrics" => {
             let mut text = String::new();
@@ -128,7 +132,7 @@ pub async fn start(
             Some(text)
         }
         "/healthz" => Some("ok".to_owned()),
-        "/proxyMode" => Some("nftables".to_owned()),
+        "/proxyMode" => Some(mode.to_owned()),
         _ => None,
     };
     tasks.spawn(
