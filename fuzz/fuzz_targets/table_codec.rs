@@ -2,7 +2,7 @@
 #![no_main]
 
 use coracle_kernel::net::nftables::{Element, ElementData};
-use elements::{SETS, read, set_of, write};
+use elements::{read, set_of, sets, write};
 use libfuzzer_sys::fuzz_target;
 
 // The codec alone, without the node around it.
@@ -20,11 +20,26 @@ mod rules {
     pub const HAIRPINS: &str = "hairpins";
     pub const SOURCES: &str = "sources";
     pub const CLUSTER_IPS: &str = "cluster-ips";
+    pub const POLICY_PEERS: &str = "policy-peers";
+    pub const POLICY_BLOCKS: &str = "policy-blocks";
+    pub const POLICY_EVERYTHING: &str = "policy-everything";
+    pub const POLICY_PORTS: &str = "policy-ports";
+    pub const POLICY_RANGES: &str = "policy-ranges";
+
+    pub const fn isolated_set(direction: coracle_dataplane::Direction) -> &'static str {
+        match direction {
+            coracle_dataplane::Direction::Ingress => "isolated-ingress",
+            coracle_dataplane::Direction::Egress => "isolated-egress",
+        }
+    }
 }
 
 fuzz_target!(|input: (u8, bool, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)| {
     let (set, ipv6, key, key_end, data) = input;
-    let set = SETS[usize::from(set) % SETS.len()];
+    let all = sets().count();
+    let Some(set) = sets().nth(usize::from(set) % all) else {
+        return;
+    };
     let element = Element {
         key,
         key_end,

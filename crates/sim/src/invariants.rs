@@ -173,7 +173,10 @@ fn packets(api: &Api, node: &Node, service: &Value) -> Result<(), String> {
                         got.insert(*to);
                     }
                     Outcome::Refused | Outcome::Dropped => is_refused = true,
-                    Outcome::Untouched | Outcome::Lost => return Err(format!("{outcome:?}")),
+                    // There are no NetworkPolicies in the simulation.
+                    Outcome::Untouched | Outcome::Lost | Outcome::Denied(_) => {
+                        return Err(format!("{outcome:?}"));
+                    }
                 }
             }
             if got == *wanted && is_refused == wanted.is_empty() {

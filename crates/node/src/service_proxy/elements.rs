@@ -1,5 +1,7 @@
 //! The data plane's elements as bytes in the kernel's maps, and back.
 
+// Named so that whoever takes this file by its path finds it, too.
+#[path = "elements/network_policy.rs"]
 mod network_policy;
 
 use super::rules::{CLUSTER_IPS, ENDPOINTS, FRONTENDS, HAIRPINS, INSIDE, SLOT_IDS, SLOTS, SOURCES};
