@@ -147,33 +147,33 @@ fn plan(cache: &Cache, ranges: &Ranges, now: Timestamp) -> Plan {
 
 /// Writes what was found, if it is new.
 fn tell(service: &Service, findings: Vec<Finding>, now: Timestamp, plan: &mut Plan) {
-    let mut changed = service.clone();
-    let conditions = changed
-        .status
-        .get_or_insert_default()
-        .conditions
-        .get_or_insert_default();
-    let told = conditions
-        .iter()
-        .position(|condition| condition.type_ == CONDITION);
-    let told = told.map(|index| conditions.remove(index));
+    let status = service.status.as_ref();
+    let mut conditions = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let told = conditions.find(|condition| condition.type_ == CONDITION);
     let messages: Vec<&str> = findings.iter().map(|(_, message)| message.as_str()).collect();
     let message = messages.join(". ");
-    match (&told, findings.first()) {
+    let new = match (told, findings.first()) {
         (None, None) => return,
         (Some(told), Some(_)) if told.message == message => return,
-        (_, Some((reason, _))) => conditions.push(Condition {
+        (_, first) => first.map(|(reason, _)| Condition {
             type_: CONDITION.to_owned(),
             status: "False".to_owned(),
             reason: (*reason).to_owned(),
             message,
-            last_transition_time: told.map_or_else(|| wire_time(now), |told| told.last_transition_time),
+            last_transition_time: told
+                .map_or_else(|| wire_time(now), |told| told.last_transition_time.clone()),
             observed_generation: service.metadata.generation,
         }),
-        (Some(_), None) => {}
-    }
+    };
+    let mut changed = service.clone();
+    let status = changed.status.get_or_insert_default();
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != CONDITION);
+    conditions.extend(new);
     if conditions.is_empty() {
-        changed.status.get_or_insert_default().conditions = None;
+        status.conditions = None;
     }
     plan.push(Action::update_status(&changed));
     for (reason, message) in findings {
