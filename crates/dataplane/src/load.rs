@@ -172,10 +172,7 @@ impl Loads {
         let Some(users) = self.users.get(&counted) else {
             return BTreeSet::new();
         };
-        let old = self.connections.insert(counted, connections).unwrap_or(0);
-        if old == connections {
-            return BTreeSet::new();
-        }
+        self.connections.insert(counted, connections);
         for frontend in users {
             let expected = self.expected.entry(*frontend).or_default();
             *expected = expected.saturating_add(begun);
@@ -286,7 +283,6 @@ mod tests {
         loads.set_used(frontend(81), [target(2)].into());
         assert_eq!(loads.take_changed(), Some([counted(1), counted(2)].into()));
         assert_eq!(loads.set(counted(2), 1, 1), [frontend(80), frontend(81)].into());
-        assert_eq!(loads.set(counted(2), 1, 1), [].into(), "nothing new");
         assert_eq!(loads.set(counted(3), 1, 1), [].into(), "nobody asks");
         loads.set_used(frontend(80), [target(1)].into());
         assert_eq!(loads.take_changed(), None, "the other one still uses it");

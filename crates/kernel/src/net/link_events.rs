@@ -21,7 +21,7 @@ impl LinkEvents {
     /// Waits until there are events, or `other` can be read or is closed. True if it is `other`.
     pub fn wait(&self, other: BorrowedFd<'_>) -> Result<bool> {
         self.socket
-            .wait_with("wait for changes of network devices", other)
+            .wait_with("wait for changes of network devices", other, None)
     }
 
     /// Whether something happened to a device whose name `matters`. Also true where the kernel had to throw events

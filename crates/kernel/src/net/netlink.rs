@@ -3,7 +3,7 @@
 //! Source: include/uapi/linux/netlink.h.
 
 use super::{Cause, Error, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
@@ -340,13 +340,15 @@ impl Socket {
         }
     }
 
-    /// Waits until there is a notification, or `other` can be read or is closed. True if it is `other`.
-    pub fn wait_with(&self, what: &str, other: BorrowedFd<'_>) -> Result<bool> {
+    /// Waits until there is a notification, or `other` can be read or is closed, at most so long. True if it is `other`.
+    pub fn wait_with(&self, what: &str, other: BorrowedFd<'_>, at_most: Option<Duration>) -> Result<bool> {
+        let at_most = at_most.and_then(|at_most| Timespec::try_from(at_most).ok());
         let mut both = [
             PollFd::new(&self.fd, PollFlags::IN),
             PollFd::from_borrowed_fd(other, PollFlags::IN),
         ];
-        rustix::io::retry_on_intr(|| poll(&mut both, None)).map_err(|errno| Error::new(what, errno))?;
+        rustix::io::retry_on_intr(|| poll(&mut both, at_most.as_ref()))
+            .map_err(|errno| Error::new(what, errno))?;
         Ok(!both[1].revents().is_empty())
     }
 

@@ -13,9 +13,12 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Connections of which the kernel may tell nothing that are looked at whenever something else happens.
 const LOOKS: usize = 16;
+/// For so long after a connection began, others may be expected to come as fast.
+const CROWD: Duration = Duration::from_millis(10);
 
 /// The counting thread, if there is something to count. Dropping it ends the thread.
 #[derive(Debug)]
@@ -112,7 +115,10 @@ fn run(proxy: &Sender<Message>, inbox: &Receiver<BTreeSet<Counted>>, mut sleep: 
     let mut events = Events::open()?;
     let mut counts = Counts::default();
     loop {
-        if events.wait(sleep.as_fd())? {
+        let left = counts
+            .crowd_until()
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        if events.wait(sleep.as_fd(), left)? {
             match sleep.read(&mut [0; 64]) {
                 Ok(1..) => (),
                 Ok(0) | Err(_) => return Ok(()),
@@ -127,7 +133,8 @@ fn run(proxy: &Sender<Message>, inbox: &Receiver<BTreeSet<Counted>>, mut sleep: 
             counts.list(&mut conntrack)?;
         }
         counts.look(&mut conntrack)?;
-        let news = counts.take_news();
+        counts.end_crowd(Instant::now());
+        let news = counts.take_news(Instant::now());
         if !news.is_empty() && proxy.send(Message::Connections(news)).is_err() {
             return Ok(());
         }
@@ -144,6 +151,9 @@ struct Counts {
     doubtful: VecDeque<Tuple>,
     /// Whose count is another now, and how many connections began there.
     news: BTreeMap<Counted, u32>,
+    /// Where connections began lately, and since when.
+    crowd: BTreeSet<Counted>,
+    crowd_since: Option<Instant>,
 }
 
 impl Counts {
@@ -240,7 +250,27 @@ impl Counts {
         Ok(())
     }
 
-    fn take_news(&mut self) -> Vec<(Counted, u32, u32)> {
+    /// When it is to be said that no more are coming.
+    fn crowd_until(&self) -> Option<Instant> {
+        self.crowd_since.map(|since| since + CROWD)
+    }
+
+    /// Tells the counts once more, without new connections: the next one goes to the best.
+    fn end_crowd(&mut self, now: Instant) {
+        if self.crowd_until().is_some_and(|end| end <= now) {
+            self.crowd_since = None;
+            for endpoint in std::mem::take(&mut self.crowd) {
+                self.news.entry(endpoint).or_default();
+            }
+        }
+    }
+
+    fn take_news(&mut self, now: Instant) -> Vec<(Counted, u32, u32)> {
+        let crowd = self.news.iter().filter(|(_, begun)| **begun > 0);
+        self.crowd.extend(crowd.map(|(endpoint, _)| *endpoint));
+        if !self.crowd.is_empty() {
+            self.crowd_since.get_or_insert(now);
+        }
         let news = std::mem::take(&mut self.news).into_iter();
         news.filter_map(|(endpoint, begun)| Some((endpoint, *self.endpoints.get(&endpoint)?, begun)))
             .collect()

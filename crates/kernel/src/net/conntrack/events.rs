@@ -9,6 +9,7 @@ use crate::net::Result;
 use crate::net::netlink::{ACK, CREATE, Messages, Protocol, REQUEST, Socket};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 const NEW: u16 = 1 << 8;
 const DELETED: u16 = 1 << 8 | 2;
@@ -40,9 +41,10 @@ impl Events {
         Ok(Self { socket })
     }
 
-    /// Waits until there are events, or `other` can be read or is closed. True if it is `other`.
-    pub fn wait(&self, other: BorrowedFd<'_>) -> Result<bool> {
-        self.socket.wait_with("wait for tracked connections", other)
+    /// Waits until there are events, or `other` can be read or is closed, at most so long. True if it is `other`.
+    pub fn wait(&self, other: BorrowedFd<'_>, at_most: Option<Duration>) -> Result<bool> {
+        self.socket
+            .wait_with("wait for tracked connections", other, at_most)
     }
 
     /// Hands out the events that are there, in order. False if the kernel had to throw some away: then only a new
