@@ -51,10 +51,7 @@ impl Connections {
             match Thread::start(self.proxy.clone()) {
                 Ok(thread) => self.thread = Some(thread),
                 Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot count connections"
-                    );
+                    tracing::error!(error = &*error, "cannot count connections");
                     return;
                 }
             }
@@ -69,11 +66,14 @@ impl Connections {
 }
 
 impl Thread {
-    fn start(proxy: Sender<Message>) -> std::io::Result<Self> {
+    /// The kernel tells from now on, whenever the thread comes to listen: of a connection that begins after this, it
+    /// tells the end.
+    fn start(proxy: Sender<Message>) -> std::result::Result<Self, Box<dyn std::error::Error>> {
+        let sockets = (Conntrack::open()?, Events::open()?);
         let (sleep, wake) = std::io::pipe()?;
         let (endpoints, inbox) = mpsc::channel();
         let run = move || {
-            if let Err(error) = run(&proxy, &inbox, sleep) {
+            if let Err(error) = run(&proxy, &inbox, sleep, sockets) {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "connections are counted no more"
@@ -110,9 +110,12 @@ impl Drop for Thread {
     }
 }
 
-fn run(proxy: &Sender<Message>, inbox: &Receiver<BTreeSet<Counted>>, mut sleep: PipeReader) -> Result<()> {
-    let mut conntrack = Conntrack::open()?;
-    let mut events = Events::open()?;
+fn run(
+    proxy: &Sender<Message>,
+    inbox: &Receiver<BTreeSet<Counted>>,
+    mut sleep: PipeReader,
+    (mut conntrack, mut events): (Conntrack, Events),
+) -> Result<()> {
     let mut counts = Counts::default();
     loop {
         let left = counts

@@ -232,6 +232,10 @@ impl Worker {
         }
         let change = self.tables.change();
         let began = Timestamp::now();
+        // Before a connection can begin that is to be counted.
+        if let Some(endpoints) = self.tables.counted() {
+            self.connections.count(endpoints);
+        }
         if !change.services.is_empty() {
             self.write_iptables();
         }
@@ -248,9 +252,6 @@ impl Worker {
                 error = &error as &dyn std::error::Error,
                 "cannot announce the addresses of load balancers"
             );
-        }
-        if let Some(endpoints) = self.tables.counted() {
-            self.connections.count(endpoints);
         }
         if !change.commit.is_empty() {
             let operations = change.commit.operations.len();
