@@ -20,6 +20,17 @@ pub enum Looked {
 /// Looks in the network namespace of the calling thread, whichever process keeps the rules.
 pub fn look() -> Result<Looked> {
     let mut nft = Nftables::open()?;
+    loop {
+        let before = nft.generation()?;
+        let looked = look_once(&mut nft)?;
+        // What was changed while it was read may look like the tables of another version.
+        if looked != Looked::Nothing || nft.generation()? == before {
+            return Ok(looked);
+        }
+    }
+}
+
+fn look_once(nft: &mut Nftables) -> Result<Looked> {
     let mut found = None;
     for family in [Family::Ip, Family::Ip6] {
         let Some(table) = nft.table(family, TABLE)? else {
@@ -28,7 +39,7 @@ pub fn look() -> Result<Looked> {
         if table.comment.as_deref().is_some_and(is_by_iptables) {
             return Ok(Looked::ByIptables);
         }
-        let Some((_, state)) = read_table(&mut nft, family)? else {
+        let Some((_, state)) = read_table(nft, family)? else {
             return Ok(Looked::Nothing);
         };
         found.get_or_insert_with(State::new).extend(state);
