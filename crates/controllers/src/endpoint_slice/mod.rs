@@ -47,9 +47,14 @@ pub fn spec() -> Spec {
 
 /// The Service that a slice says it belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<Key> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    let name = service_name(slice)?;
     let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-    Some(Key::new(namespace, name.clone()))
+    Some(Key::new(namespace, name))
+}
+
+/// The same, without its namespace, which is the slice's.
+pub(crate) fn service_name(slice: &EndpointSlice) -> Option<&str> {
+    Some(slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?)
 }
 
 /// A Service, its pods and its slices.

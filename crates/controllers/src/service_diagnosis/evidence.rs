@@ -1,6 +1,6 @@
 //! What the cache knows about a Service, as evidence.
 
-use crate::endpoint_slice::service_of;
+use crate::endpoint_slice::service_name;
 use crate::service_pods::{protocol, selector, selects};
 use coracle_diagnose::{Evidence, Workload};
 use coracle_reconcile::{Cache, Key};
@@ -51,9 +51,9 @@ pub(super) fn collect(service: &Service, cache: &Cache) -> Evidence {
     evidence.slices = cache
         .in_namespace::<EndpointSlice>(&key.namespace)
         // One that somebody forgot to label has at least a similar name.
-        .filter(|slice| match service_of(slice) {
-            Some(of) => of == key,
-            None => Key::of(&***slice).name.starts_with(&key.name),
+        .filter(|slice| match service_name(slice) {
+            Some(name) => name == key.name,
+            None => name(slice).starts_with(&key.name),
         })
         .cloned()
         .collect();
@@ -66,6 +66,10 @@ pub(super) fn collect(service: &Service, cache: &Cache) -> Evidence {
     }
     evidence.service = Some(service.clone());
     evidence
+}
+
+fn name(slice: &EndpointSlice) -> &str {
+    slice.metadata.name.as_deref().unwrap_or_default()
 }
 
 fn elsewhere(cache: &Cache, finds: impl Fn(&Pod) -> bool) -> BTreeMap<String, usize> {
