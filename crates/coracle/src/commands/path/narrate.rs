@@ -350,6 +350,8 @@ mod tests {
             "Pod shop/client (10.244.0.9) to Service shop/web port http (10.96.0.7:80/TCP), on node node-1
   frontends          10.96.0.7:80/TCP → chain cluster-ip-2: one of 2 endpoints at random; a Pod's address is kept
   slots              10.96.0.7:80/TCP, slot 0 → 10.244.0.5:8080 (Pod shop/web-a)
+  isolated-egress    10.244.0.9 is not there
+  isolated-ingress   10.244.0.5 (Pod shop/web-a) is not there
 Outcome: sent to 10.244.0.5:8080 (Pod shop/web-a)
 Outcome: sent to 10.244.0.6:8080 (Pod shop/web-b)
 "
