@@ -183,11 +183,6 @@ fn pods_pass_a_firewall_that_drops_what_is_forwarded() {
 
         let forwarding = Forwarding::start(vec![pods]).expect("rules of others");
         command(iptables, &["-P", "FORWARD", "DROP"]);
-        assert_eq!(
-            listed(),
-            "-P FORWARD DROP\n",
-            "nothing has told of the change yet"
-        );
         command("ip", &["link", "add", "docker0", "type", "bridge"]);
         // The first packet of the connection may come too early; the next does not.
         world
