@@ -57,10 +57,13 @@ pub(crate) fn keys(old: Option<&Pod>, new: Option<&Pod>, cache: &Cache) -> Vec<K
     }
     let mut keys = Vec::new();
     for pod in old.into_iter().chain(new) {
+        let Some(labels) = &pod.metadata.labels else {
+            continue;
+        };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let services = cache.in_namespace::<Service>(namespace).filter(|service| {
-            selector(service).is_some_and(|selector| selects(selector, pod.metadata.labels.as_ref()))
-        });
+        let services = cache
+            .may_select(namespace, labels)
+            .filter(|service| selector(service).is_some_and(|selector| selects(selector, Some(labels))));
         keys.extend(services.map(|service| Key::of(&**service)));
     }
     keys.sort();

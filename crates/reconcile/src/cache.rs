@@ -4,11 +4,15 @@
 
 use crate::spec::{Change, Key};
 use coracle_meta::GroupVersionResource;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde_json::Value;
 use std::any::{Any, TypeId};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// A typed kind of the API.
@@ -121,6 +125,40 @@ impl Cache {
             .filter_map(|key| store.objects.get(key))
     }
 
+    /// The Services of a namespace of whose selectors these labels have at least one part: all that select a Pod with
+    /// them are among these.
+    pub fn may_select<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Arc<Service>> {
+        let store = self.store::<Service>();
+        let selected_by = move |(label, value): (&String, &String)| {
+            store.by_place.get(&[namespace, label, value].map(str::to_owned))
+        };
+        labels
+            .iter()
+            .filter_map(selected_by)
+            .flatten()
+            .filter_map(|key| store.objects.get(key))
+    }
+
+    /// The EndpointSlices of a namespace that say that they belong to this Service; with an empty name those that do
+    /// not say.
+    pub fn slices_of<'a>(
+        &'a self,
+        namespace: &str,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
+        let store = self.store::<EndpointSlice>();
+        let keys = store
+            .by_place
+            .get(&[namespace, SERVICE_NAME, service].map(str::to_owned));
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| store.objects.get(key))
+    }
+
     /// The revision up to which the kind has been seen.
     pub fn revision<K: Kind>(&self) -> Revision {
         self.store::<K>().revision
@@ -190,6 +228,9 @@ struct Store<K> {
     objects: BTreeMap<Key, Arc<K>>,
     /// By the controller's uid, or [`NO_CONTROLLER`].
     by_controller: HashMap<String, BTreeSet<Key>>,
+    /// By namespace, a label and its value: Services by the first part of their selector, EndpointSlices by the
+    /// Service they name. Each is there once.
+    by_place: HashMap<[String; 3], BTreeSet<Key>>,
     revision: Revision,
 }
 
@@ -198,17 +239,35 @@ impl<K> Default for Store<K> {
         Self {
             objects: BTreeMap::new(),
             by_controller: HashMap::new(),
+            by_place: HashMap::new(),
             revision: Revision(0),
         }
     }
 }
 
 const NO_CONTROLLER: &str = "";
+/// The label with which an EndpointSlice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 fn controller_uid<K: Kind>(object: &K) -> &str {
     let owners = object.metadata().owner_references.iter().flatten();
     let mut controllers = owners.filter(|o| o.controller == Some(true));
     controllers.next().map_or(NO_CONTROLLER, |o| o.uid.as_str())
+}
+
+/// The place in [`Store::by_place`].
+fn place<K: Kind>(object: &K) -> Option<[String; 3]> {
+    let namespace = object.metadata().namespace.clone().unwrap_or_default();
+    let object = object as &dyn Any;
+    if let Some(service) = object.downcast_ref::<Service>() {
+        let (label, value) = service.spec.as_ref()?.selector.as_ref()?.first_key_value()?;
+        return Some([namespace, label.clone(), value.clone()]);
+    }
+    let slice = object.downcast_ref::<EndpointSlice>()?;
+    let labels = slice.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
+    let service = service.cloned().unwrap_or_default();
+    Some([namespace, SERVICE_NAME.to_owned(), service])
 }
 
 fn erase<K: Kind>(object: Option<Arc<K>>) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -220,7 +279,10 @@ impl<K: Kind> Store<K> {
         let key = Key::of(&*object);
         let old = self.objects.insert(key.clone(), object.clone());
         if let Some(old) = &old {
-            self.forget_controller(controller_uid(&**old), &key);
+            self.forget(&**old, &key);
+        }
+        if let Some(place) = place(&*object) {
+            self.by_place.entry(place).or_default().insert(key.clone());
         }
         let uid = controller_uid(&*object).to_owned();
         self.by_controller.entry(uid).or_default().insert(key);
@@ -233,7 +295,7 @@ impl<K: Kind> Store<K> {
     fn remove(&mut self, key: &Key) -> Change {
         let old = self.objects.remove(key);
         if let Some(old) = &old {
-            self.forget_controller(controller_uid(&**old), key);
+            self.forget(&**old, key);
         }
         Change {
             old: erase(old),
@@ -241,12 +303,24 @@ impl<K: Kind> Store<K> {
         }
     }
 
-    fn forget_controller(&mut self, uid: &str, key: &Key) {
-        if let Some(keys) = self.by_controller.get_mut(uid) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_controller.remove(uid);
-            }
+    /// Takes an object out of the indexes.
+    fn forget(&mut self, object: &K, key: &Key) {
+        take(&mut self.by_controller, controller_uid(object), key);
+        if let Some(place) = place(object) {
+            take(&mut self.by_place, &place, key);
+        }
+    }
+}
+
+fn take<I, Q>(index: &mut HashMap<I, BTreeSet<Key>>, place: &Q, key: &Key)
+where
+    I: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(keys) = index.get_mut(place) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(place);
         }
     }
 }
@@ -278,5 +352,71 @@ impl<K: Kind> AnyStore for Store<K> {
     }
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn service(name: &str, selector: Value) -> Service {
+        let service =
+            json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": selector}});
+        serde_json::from_value(service).expect("a Service")
+    }
+
+    fn candidates(cache: &Cache, namespace: &str, labels: &[(&str, &str)]) -> Vec<String> {
+        let labels = labels
+            .iter()
+            .map(|(label, value)| ((*label).to_owned(), (*value).to_owned()))
+            .collect();
+        let found = cache.may_select(namespace, &labels);
+        found.map(|service| Key::of(&**service).name).collect()
+    }
+
+    #[test]
+    fn services_are_found_by_a_part_of_their_selectors() {
+        let mut cache = Cache::default();
+        cache.insert(service("one", json!({"app": "web"})));
+        cache.insert(service("two", json!({"app": "web", "tier": "front"})));
+        cache.insert(service("other", json!({"app": "db"})));
+        cache.insert(service("none", json!(null)));
+        let web = [("app", "web"), ("pod-template-hash", "x")];
+        assert_eq!(candidates(&cache, "shop", &web), ["one", "two"]);
+        assert!(candidates(&cache, "lab", &web).is_empty());
+
+        cache.insert(service("one", json!({"app": "db"})));
+        assert_eq!(candidates(&cache, "shop", &web), ["two"]);
+        assert_eq!(candidates(&cache, "shop", &[("app", "db")]), ["one", "other"]);
+        cache.remove::<Service>(&Key::new("shop", "one"));
+        cache.insert(service("two", json!(null)));
+        assert!(candidates(&cache, "shop", &web).is_empty());
+        assert_eq!(candidates(&cache, "shop", &[("app", "db")]), ["other"]);
+    }
+
+    #[test]
+    fn slices_are_found_by_the_service_they_name() {
+        let slice = |name: &str, labels: Value| -> EndpointSlice {
+            let metadata = json!({"name": name, "namespace": "shop", "labels": labels});
+            serde_json::from_value(json!({"metadata": metadata, "addressType": "IPv4", "endpoints": []}))
+                .expect("an EndpointSlice")
+        };
+        let mut cache = Cache::default();
+        cache.insert(slice("web-a", json!({SERVICE_NAME: "web"})));
+        cache.insert(slice("web-b", json!({SERVICE_NAME: "web"})));
+        cache.insert(slice("lost", json!({})));
+        let names = |cache: &Cache, namespace: &str, service: &str| -> Vec<String> {
+            let slices = cache.slices_of(namespace, service);
+            slices.map(|slice| Key::of(&**slice).name).collect()
+        };
+        assert_eq!(names(&cache, "shop", "web"), ["web-a", "web-b"]);
+        assert_eq!(names(&cache, "shop", ""), ["lost"]);
+        assert!(names(&cache, "lab", "web").is_empty());
+        cache.insert(slice("web-b", json!({SERVICE_NAME: "api"})));
+        cache.remove::<EndpointSlice>(&Key::new("shop", "lost"));
+        assert_eq!(names(&cache, "shop", "web"), ["web-a"]);
+        assert_eq!(names(&cache, "shop", "api"), ["web-b"]);
+        assert!(names(&cache, "shop", "").is_empty());
     }
 }

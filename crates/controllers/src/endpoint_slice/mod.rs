@@ -47,14 +47,9 @@ pub fn spec() -> Spec {
 
 /// The Service that a slice says it belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<Key> {
-    let name = service_name(slice)?;
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-    Some(Key::new(namespace, name))
-}
-
-/// The same, without its namespace, which is the slice's.
-pub(crate) fn service_name(slice: &EndpointSlice) -> Option<&str> {
-    Some(slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?)
+    Some(Key::new(namespace, name.clone()))
 }
 
 /// A Service, its pods and its slices.

@@ -1,6 +1,5 @@
 //! What the cache knows about a Service, as evidence.
 
-use crate::endpoint_slice::service_name;
 use crate::service_pods::{protocol, selector, selects};
 use coracle_diagnose::{Evidence, Workload};
 use coracle_reconcile::{Cache, Key};
@@ -48,15 +47,16 @@ pub(super) fn collect(service: &Service, cache: &Cache) -> Evidence {
     let key = Key::of(service);
     let mut evidence = Evidence::new(key.namespace.clone(), key.name.clone());
     evidence.pods = cache.in_namespace::<Pod>(&key.namespace).cloned().collect();
-    evidence.slices = cache
-        .in_namespace::<EndpointSlice>(&key.namespace)
-        // One that somebody forgot to label has at least a similar name.
-        .filter(|slice| match service_name(slice) {
-            Some(name) => name == key.name,
-            None => name(slice).starts_with(&key.name),
-        })
-        .cloned()
-        .collect();
+    // One that somebody forgot to label has at least a similar name.
+    let unlabelled = cache.slices_of(&key.namespace, "").filter(|slice| {
+        slice
+            .metadata
+            .name
+            .as_ref()
+            .is_some_and(|name| name.starts_with(&key.name))
+    });
+    let slices = cache.slices_of(&key.namespace, &key.name).chain(unlabelled);
+    evidence.slices = slices.cloned().collect();
     if let Some(selector) = selector(service) {
         let finds = |pod: &Pod| selects(selector, pod.metadata.labels.as_ref());
         if !evidence.pods.iter().any(|pod| finds(pod)) {
@@ -66,10 +66,6 @@ pub(super) fn collect(service: &Service, cache: &Cache) -> Evidence {
     }
     evidence.service = Some(service.clone());
     evidence
-}
-
-fn name(slice: &EndpointSlice) -> &str {
-    slice.metadata.name.as_deref().unwrap_or_default()
 }
 
 fn elsewhere(cache: &Cache, finds: impl Fn(&Pod) -> bool) -> BTreeMap<String, usize> {
