@@ -1,7 +1,7 @@
 //! IPv6: a dual-stack cluster, a cluster of IPv6 alone, and what a cluster of IPv4 alone says to those who ask for more.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, NODE_IPV6, OUTSIDE_IPV6, eventually};
+use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, NODE_IPV6, OUTSIDE_IPV6, eventually, web_servers};
 use serde_json::{Value, json};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -13,23 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn manifest() -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: echo
-        image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
-        ports: [{{name: web, containerPort: 8080}}]
-        readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}
----
+        "{}---
 apiVersion: v1
 kind: Service
 metadata: {{name: echo}}
@@ -79,7 +63,8 @@ spec:
     env:
     - {{name: POD_IPS, valueFrom: {{fieldRef: {{fieldPath: status.podIPs}}}}}}
     - {{name: HOST_IPS, valueFrom: {{fieldRef: {{fieldPath: status.hostIPs}}}}}}
-"
+",
+        web_servers("echo", 2)
     )
 }
 

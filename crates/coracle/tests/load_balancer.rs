@@ -1,33 +1,12 @@
 //! Services of type LoadBalancer without a cloud: an address from the nodes or from a pool, reached from outside.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually};
+use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually, web_servers};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_coracle");
 const SOON: Duration = Duration::from_secs(60);
-
-fn backend() -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: echo
-        image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
-        readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
-"
-    )
-}
 
 fn service(name: &str, port: u16, more: &str) -> String {
     format!(
@@ -46,7 +25,7 @@ spec:
 fn start(flags: &[&str]) -> Result<Cluster> {
     let cluster = Cluster::start_with(BINARY, flags)?;
     cluster.load_busybox()?;
-    cluster.apply(&backend())?;
+    cluster.apply(&web_servers("echo", 2))?;
     cluster.kubectl(&[
         "wait",
         "--for=condition=Available",

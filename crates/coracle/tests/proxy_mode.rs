@@ -1,7 +1,7 @@
 //! `--proxy-mode iptables`: Services through the chains that textbooks show, and the way back.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually};
+use coracle_testkit::{Cluster, NODE_IP, eventually, web_servers};
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
@@ -11,22 +11,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn manifests() -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: echo
-        image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
-        readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
----
+        "{}---
 apiVersion: v1
 kind: Service
 metadata: {{name: echo}}
@@ -60,7 +45,8 @@ apiVersion: v1
 kind: Service
 metadata: {{name: nobody}}
 spec: {{clusterIP: 10.96.0.83, selector: {{app: nobody}}, ports: [{{port: 80}}]}}
-"
+",
+        web_servers("echo", 2)
     )
 }
 

@@ -1,7 +1,7 @@
 //! Services carry packets: from pods, from the host, from outside; evenly, at once, or refused at once.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually};
+use coracle_testkit::{BUSYBOX, Cluster, NODE_IP, eventually, web_servers};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,23 +11,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// Three Pods that answer with their names: on a named TCP port whose number is told only by the Pod, and on UDP.
 fn backends() -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  replicas: 3
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: echo
-        image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
-        ports: [{{name: web, containerPort: 8080}}]
-        readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}
----
+        "{}---
 apiVersion: v1
 kind: Service
 metadata: {{name: echo}}
@@ -66,7 +50,8 @@ metadata: {{name: client}}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{{name: sh, image: {BUSYBOX}, command: [sleep, '3600']}}]
-"
+",
+        web_servers("echo", 3)
     )
 }
 

@@ -1,7 +1,7 @@
 //! `coracle trace`: the story of a Service's last change, as it really went.
 
 use anyhow::{Context, Result, ensure};
-use coracle_testkit::{BUSYBOX, Cluster, Finished, eventually};
+use coracle_testkit::{Cluster, Finished, eventually, web_servers};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -10,27 +10,13 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn manifests() -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: web
-        image: {BUSYBOX}
-        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
-        readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
----
+        "{}---
 apiVersion: v1
 kind: Service
 metadata: {{name: web}}
 spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
-"
+",
+        web_servers("web", 1)
     )
 }
 

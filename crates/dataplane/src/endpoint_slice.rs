@@ -1,6 +1,7 @@
 //! The endpoints of a Service, collected from its EndpointSlices. Upstream: pkg/proxy/endpointslicecache.go.
 
 use crate::frontend::{Protocol, Target};
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -55,8 +56,6 @@ struct Hints {
     nodes: Vec<String>,
 }
 
-/// Label that names the Service of a slice.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Label that hands a Service over to another proxy.
 pub(crate) const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Annotation of a slice: weights of its endpoints other than 1, as `10.244.0.5=3,10.244.0.6=2`.

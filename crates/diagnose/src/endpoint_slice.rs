@@ -3,7 +3,8 @@
 use crate::diagnosis::{Code, StepName, Verdict, Walk};
 use crate::evidence::Protocol;
 use crate::pod;
-use crate::subject::{Port, SERVICE_NAME, Subject, count, some};
+use crate::subject::{Port, Subject, count, some};
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::net::SocketAddr;
 

@@ -3,14 +3,12 @@
 use crate::evidence::{Evidence, Frontend, Protocol};
 use crate::pod;
 use coracle_meta::Selector;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// Label that names the Service of a slice.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// A Service and what belongs to it.
 pub(crate) struct Subject<'a> {

@@ -7,8 +7,10 @@
 //! Upstream: the Kubernetes DNS specification 1.1.0; CoreDNS' plugins `kubernetes`, `autopath`, `cache`, `forward`
 //! and `loop`; kube-dns for the configuration.
 
-// A name is a quarter of a kilobyte on the stack, and stays there: answering allocates nothing for it.
-#![allow(clippy::large_enum_variant)]
+#![allow(
+    clippy::large_enum_variant,
+    reason = "a name is a quarter of a kilobyte on the stack, and stays there: answering allocates nothing for it"
+)]
 
 mod answer;
 pub mod forward;

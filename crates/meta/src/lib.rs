@@ -13,6 +13,7 @@ pub mod quantity;
 pub mod status;
 pub mod timestamp;
 pub mod uid;
+pub mod well_known_labels;
 
 /// The release of Kubernetes whose API this is, as servers and nodes report it.
 pub const KUBERNETES_VERSION: &str = "v1.36.2";

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use coracle_client::{Client, Event, informer};
 use coracle_dns::SharedZone;
 use coracle_meta::GroupVersionResource;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use coracle_reconcile::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -26,8 +27,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Changes that may wait for the zone.
 const QUEUE: usize = 256;
-/// Label that names the Service of a slice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// When the names of each Service were made and changed, readable at any time.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 
 use crate::spec::{Change, Key};
 use coracle_meta::GroupVersionResource;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -246,8 +247,6 @@ impl<K> Default for Store<K> {
 }
 
 const NO_CONTROLLER: &str = "";
-/// The label with which an EndpointSlice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 fn controller_uid<K: Kind>(object: &K) -> &str {
     let owners = object.metadata().owner_references.iter().flatten();

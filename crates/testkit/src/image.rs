@@ -16,6 +16,29 @@ const APPLETS: &[&str] = &[
     "xargs", "which", "stty",
 ];
 
+/// A Deployment of Pods that answer with their names, in HTTP on port 8080, which they call `web`.
+pub fn web_servers(name: &str, replicas: u32) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: {name}
+        image: {BUSYBOX}
+        command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
+        ports: [{{name: web, containerPort: 8080}}]
+        readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}
+"
+    )
+}
+
 /// Writes a docker-archive of the image.
 pub fn write_busybox(archive: &Path) -> Result<()> {
     let layer = layer()?;

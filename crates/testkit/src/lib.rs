@@ -11,6 +11,6 @@ mod network;
 mod rollout;
 
 pub use cluster::{Cluster, Finished, eventually};
-pub use image::{BUSYBOX, write_busybox};
+pub use image::{BUSYBOX, web_servers, write_busybox};
 pub use network::{NODE_IP, NODE_IPV6, Network, OUTSIDE_IP, OUTSIDE_IPV6};
 pub use rollout::{Outcome, replace_under_load};

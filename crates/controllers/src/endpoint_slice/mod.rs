@@ -7,6 +7,7 @@ mod pack;
 mod tests;
 
 use crate::service_pods;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use coracle_reconcile::{Action, Cache, Key, Plan, Spec, Watch};
 use endpoint::Ports;
 use jiff::Timestamp;
@@ -16,8 +17,6 @@ use pack::{Slices, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Names the Service that a slice belongs to.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Names who writes a slice.
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";

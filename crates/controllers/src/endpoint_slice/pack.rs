@@ -2,10 +2,11 @@
 //! `k8s.io/endpointslice/reconciler.go`.
 
 use super::endpoint::{self, Ports};
-use super::{CONTROLLER, MANAGED_BY, SERVICE_NAME};
+use super::{CONTROLLER, MANAGED_BY};
 use crate::controller_ref;
 use crate::pod_template::name_prefix;
 use crate::service_pods::{HEADLESS, TRIGGER_TIME, has_cluster_ip};
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};

@@ -5,10 +5,11 @@
 mod tests;
 
 use crate::controller_ref;
-use crate::endpoint_slice::{MANAGED_BY, SERVICE_NAME};
+use crate::endpoint_slice::MANAGED_BY;
 use crate::endpoints::{LEADER, canonical};
 use crate::pod_template::name_prefix;
 use crate::service_pods::{TRIGGER_TIME, protocol};
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use coracle_reconcile::{Action, Cache, EventType, Key, Outcome, Plan, Spec, Watch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Service};

@@ -9,14 +9,14 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Whether each port has an endpoint that takes connections: then there is nothing to look for. By the slices of the
-/// endpoint controller, which is one look-up.
+/// Whether each port has an endpoint that takes connections: then there is nothing to look for. One look-up.
 pub(super) fn has_endpoints(service: &Service, cache: &Cache) -> bool {
-    let (Some(uid), Some(spec)) = (&service.metadata.uid, &service.spec) else {
+    let Some(spec) = &service.spec else {
         return false;
     };
+    let key = Key::of(service);
     let slices: Vec<&Arc<EndpointSlice>> = cache
-        .controlled_by::<EndpointSlice>(uid)
+        .slices_of(&key.namespace, &key.name)
         .filter(|slice| has_ready(slice))
         .collect();
     let ports = spec.ports.as_deref().unwrap_or_default();

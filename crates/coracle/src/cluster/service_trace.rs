@@ -5,6 +5,7 @@ use crate::commands::trace::{Change, Memory, Part, Step, Trace, tell};
 use coracle_dataplane::{Protocol, ServiceKey};
 use coracle_kernel::net::conntrack::{Conntrack, Flow};
 use coracle_kernel::net::rtnetlink::Rtnetlink;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use coracle_node::service_proxy::ServiceProxy;
 use coracle_node::{ServiceTracer, cluster_dns};
 use coracle_reconcile::Key;
@@ -18,7 +19,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The kernel forgets a connection that was reset after this; others live longer.
 const SURELY_TRACKED_SECONDS: i64 = 10;
 

@@ -4,13 +4,11 @@ use super::changes::{Change, of_pod, of_service, of_slice};
 use super::step::{Part, Step};
 use coracle_meta::Selector;
 use coracle_meta::object::ObjectExt;
+use coracle_meta::well_known_labels::SERVICE_NAME;
 use coracle_node::cluster_dns::Names;
 use coracle_node::service_proxy::LastChange;
 use jiff::Timestamp;
 use serde_json::Value;
-
-/// Label that names the Service of a slice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What the parts remember of a Service.
 #[derive(Debug)]
