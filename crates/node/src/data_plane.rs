@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// The kernel did not take what it was told; why is in the log.
 #[derive(Debug, thiserror::Error)]
-#[error("the packet rules for the pod are not in force")]
+#[error("the packet rules are not in force")]
 pub struct DataPlaneError;
 
 /// Knows where connections go.

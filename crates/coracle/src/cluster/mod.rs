@@ -132,10 +132,12 @@ impl Cluster {
             &mut tasks,
         )
         .await?;
-        progress.done("pod network, packet rules, containers");
+        progress.done("pod network and containers");
         let client = control_plane.client(control_plane::admin("kubernetes-admin"));
         ready.await.context("the node ended")?;
         progress.done("node Ready");
+        proxy.in_force().await?;
+        progress.done("packet rules for Services");
         dns_synced.await.context("the cluster DNS ended")?;
         progress.done(&format!("cluster DNS on {}", list(&config.dns_addresses()?)));
         write_kubeconfig(&config, &authority)?;

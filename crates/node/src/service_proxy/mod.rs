@@ -175,7 +175,7 @@ impl ServiceProxy {
             health_checks,
             known_pods: KnownPods::default(),
             waiting: Vec::new(),
-            attached: Vec::new(),
+            uncommitted: Vec::new(),
             synced: false,
             grace_running: false,
             failed: false,
@@ -203,6 +203,14 @@ impl ServiceProxy {
     /// Tells the proxy what happened. Returns at once; events are worked off in order.
     pub fn send(&self, event: Event) {
         self.tell(Message::Event(event, Timestamp::now()));
+    }
+
+    /// Resolves when the rules for everything that exists are in force; until everything has been told once, those of
+    /// the process before are.
+    pub async fn in_force(&self) -> Result<(), DataPlaneError> {
+        let (done, in_force) = oneshot::channel();
+        self.tell(Message::InForce(done));
+        in_force.await.map_err(|_| DataPlaneError)
     }
 
     /// When each Service came to be reachable.

@@ -28,6 +28,8 @@ pub(super) enum Message {
     Drained(IpAddr, oneshot::Sender<()>),
     /// A pod was attached to the network with these addresses: answer when its policies are in force.
     Attached(Box<Pod>, Vec<IpAddr>, oneshot::Sender<()>),
+    /// Answer when the rules for everything that was told are in force.
+    InForce(oneshot::Sender<()>),
     /// Every packet that was on its way at that moment has passed.
     GracePassed(Grace),
     /// So many connections do these endpoints have, and so many of them are new.
@@ -57,7 +59,7 @@ pub(super) struct Worker {
     pub known_pods: KnownPods,
     pub waiting: Vec<(IpAddr, oneshot::Sender<()>)>,
     /// Who waits for the next commit.
-    pub attached: Vec<oneshot::Sender<()>>,
+    pub uncommitted: Vec<oneshot::Sender<()>>,
     /// Everything that exists has been seen once. Until then the rules of the last process stay as they are.
     pub synced: bool,
     pub grace_running: bool,
@@ -77,8 +79,9 @@ impl Worker {
                     Message::Drained(ip, done) => self.waiting.push((ip, done)),
                     Message::Attached(pod, ips, done) => {
                         self.tables.set_pod(&self.known_pods.attach(*pod, &ips));
-                        self.attached.push(done);
+                        self.uncommitted.push(done);
                     }
+                    Message::InForce(done) => self.uncommitted.push(done),
                     Message::GracePassed(grace) => sweep = Some(grace),
                     Message::Connections(counts) => {
                         for (endpoint, connections, begun) in counts {
@@ -93,7 +96,7 @@ impl Worker {
                 continue;
             }
             self.change();
-            for done in self.attached.drain(..) {
+            for done in self.uncommitted.drain(..) {
                 if !self.failed {
                     // Whoever asked may have given up.
                     let _ = done.send(());
