@@ -436,6 +436,71 @@ fn load_balancers_let_through_who_is_in_their_source_ranges() {
 }
 
 #[test]
+fn sctp_by_every_way() {
+    let spec = |policy: &str| {
+        format!(
+            r#"{{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalIPs":["198.51.100.1"],
+            "externalTrafficPolicy":"{policy}","ports":[
+            {{"name":"s","port":90,"nodePort":30090,"protocol":"SCTP"}},{{"name":"t","port":90,"nodePort":30090}}]}}"#
+        )
+    };
+    let headless = r#"{"clusterIP":"None","ports":[{"name":"s","port":90,"protocol":"SCTP"}]}"#;
+    let ports = r#"[{"name":"s","port":3868,"protocol":"SCTP"},{"name":"t","port":8080,"protocol":"TCP"}]"#;
+    let endpoints = ["10.244.0.5", "10.244.1.6 away"];
+    let mut world = world(
+        &[
+            service("signalling", &spec("Cluster"), LOAD_BALANCER),
+            service("headless", headless, "{}"),
+        ],
+        &[
+            slice("s", "signalling", ports, &endpoints),
+            slice("h", "headless", ports, &endpoints),
+        ],
+    );
+    let [cluster_ip, node_port] = ["10.96.0.80:90", "192.0.2.7:30090"];
+    let ways = [cluster_ip, "198.51.100.1:90", "198.51.100.2:90", node_port];
+    let both = ["10.244.0.5:3868", "10.244.1.6:3868"];
+    for to in ways {
+        for from in [POD, OUTSIDE, NODE] {
+            let rewritten = (to, from) != (cluster_ip, POD);
+            let sctp = world.outcomes(from, to, Protocol::Sctp);
+            assert_eq!(sctp, sent(&both, rewritten), "{from} to {to}");
+            // The same number in another protocol is another port, or none.
+            let tcp = ["10.244.0.5:8080", "10.244.1.6:8080"];
+            assert_eq!(world.outcomes(from, to, Protocol::Tcp), sent(&tcp, rewritten));
+            assert!(world.outcomes(from, to, Protocol::Udp).is_disjoint(&sctp));
+        }
+    }
+    assert_eq!(
+        world.outcomes(POD, both[0], Protocol::Sctp),
+        only(Outcome::Untouched),
+        "an endpoint of a headless Service is asked itself"
+    );
+    world
+        .tables
+        .set_service(&service("signalling", &spec("Local"), LOAD_BALANCER));
+    world.change();
+    for to in &ways[1..] {
+        let sctp = world.outcomes(OUTSIDE, to, Protocol::Sctp);
+        assert_eq!(sctp, sent(&both[..1], false), "{to}");
+    }
+    world.tables.remove_slice("ns", "s");
+    let change = world.change();
+    assert!(
+        change.flows.is_empty(),
+        "an association outlives its endpoint's slot"
+    );
+    world.sweep();
+    for to in ways {
+        assert_eq!(
+            world.outcomes(POD, to, Protocol::Sctp),
+            only(Outcome::Refused),
+            "{to}"
+        );
+    }
+}
+
+#[test]
 fn an_annotation_chooses_how_endpoints_are_chosen() {
     for (text, same, class) in [
         ("round-robin", false, "cluster-ip-2-round-robin-"),

@@ -10,5 +10,6 @@ mod load_balancer;
 mod network_policy;
 mod pods;
 mod restart;
+mod sctp;
 mod spread;
 mod world;

@@ -52,7 +52,7 @@ fn namespace(name: &str) -> Event {
     ))
 }
 
-fn policy(name: &str, spec: &Value) -> Event {
+pub fn policy(name: &str, spec: &Value) -> Event {
     let metadata = json!({"namespace": "ns", "name": name});
     Event::NetworkPolicy(object::<NetworkPolicy>(
         &json!({"metadata": metadata, "spec": spec}),
@@ -67,7 +67,7 @@ fn no_policy(name: &str) -> Event {
 }
 
 /// A server at 5 with a Service, a client at 9, one in another namespace at 10.
-fn cast() -> Vec<Event> {
+pub fn cast() -> Vec<Event> {
     vec![
         namespace("ns"),
         namespace("other"),
@@ -80,7 +80,7 @@ fn cast() -> Vec<Event> {
     ]
 }
 
-fn deny() -> Value {
+pub fn deny() -> Value {
     json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]})
 }
 
@@ -89,13 +89,13 @@ fn allow_clients() -> Value {
     json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [{"podSelector": clients}], "ports": [{"port": "http"}]}]})
 }
 
-fn with(events: Vec<Event>) -> ServiceProxy {
+pub fn with(events: Vec<Event>) -> ServiceProxy {
     let mut all = cast();
     all.extend(events);
     proxy(all)
 }
 
-fn tell(proxy: &ServiceProxy, event: Event) {
+pub fn tell(proxy: &ServiceProxy, event: Event) {
     proxy.send(event);
     settle(proxy);
 }

@@ -281,7 +281,7 @@ pub fn answer(mut stream: TcpStream) -> io::Result<Answer> {
 }
 
 /// A server that works until it is dropped.
-pub struct Server(OwnedFd);
+pub struct Server(pub OwnedFd);
 
 impl Server {
     /// Tells each client the two addresses and hangs up.
