@@ -408,11 +408,13 @@ impl Tables {
         change
     }
 
-    /// Whether somebody needs an element whose elements are in the tables.
+    /// Whether somebody needs an element whose elements are in the tables. Where Services are in the chains of iptables
+    /// NetworkPolicies still ask the tables whether a pod is on its way to itself.
     fn claimed_in_tables(&self, key: &Key) -> bool {
         self.claims.get(key).is_some_and(|owners| {
             let mut owners = owners.iter();
-            owners.any(|owner| !self.config.by_iptables || matches!(owner, Owner::Pod(_)))
+            let is_in_tables = !self.config.by_iptables || matches!(key, Key::Hairpin(_));
+            is_in_tables || owners.any(|owner| matches!(owner, Owner::Pod(_)))
         })
     }
 

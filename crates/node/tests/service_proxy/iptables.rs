@@ -1,5 +1,6 @@
 //! Proxy mode iptables on the real kernel: the same flows as by the tables, and the way from one mode to the other.
 
+use crate::network_policy;
 use crate::world::*;
 use coracle_dataplane::Config;
 use coracle_node::service_proxy::{Event, Looked, ServiceProxy, look};
@@ -198,5 +199,26 @@ fn what_is_of_no_service_stays_as_it_is() {
         assert_eq!(answer.client, NODE);
         proxy.delete().expect("everything goes");
         assert!(saved().contains(&own), "{}", saved());
+    });
+}
+
+#[test]
+fn an_isolated_pod_reaches_itself_through_its_service() {
+    on_a_node(|world| {
+        let (pod, client) = (world.pod(5), world.pod(9));
+        let _server = world.serve(&pod, 8080);
+        let both = serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
+        let mut events = network_policy::cast();
+        events.push(network_policy::policy("deny", &both));
+        let _proxy = proxy_with(by_iptables(), events);
+        for to in [(WEB, 80), (NODE, 30001)] {
+            let answer = world.ask(From::Pod(&pod), to).expect("an answer");
+            assert_eq!((answer.server, answer.client), (pod.ip, NODE_IN_PODS));
+            assert_eq!(
+                refusal(world, From::Pod(&client), to),
+                Some(ErrorKind::TimedOut),
+                "nobody else does"
+            );
+        }
     });
 }
