@@ -23,7 +23,7 @@ struct Kernel {
     network: Vec<String>,
     cgroups: BTreeSet<PathBuf>,
     mounts: Vec<String>,
-    processes: Vec<String>,
+    processes: Vec<(u32, String)>,
 }
 
 impl Kernel {
@@ -78,16 +78,21 @@ impl Kernel {
     }
 }
 
-/// Command lines of the processes that work in a directory or were told of it.
-fn processes_in(directory: &Path) -> Vec<String> {
+/// The processes, but this one, that were told of a directory or have a file of it open, as shims have their log; and
+/// their command lines.
+fn processes_in(directory: &Path) -> Vec<(u32, String)> {
     let text = directory.to_string_lossy();
     let process = |entry: std::fs::DirEntry| {
-        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let works_there =
-            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
-        (works_there || line.contains(&*text)).then_some(line)
+        let files = std::fs::read_dir(entry.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        let is_there = line.contains(&*text) || files.any(|file| file.starts_with(directory));
+        (is_there && pid != std::process::id()).then_some((pid, line))
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(process).collect()
@@ -196,21 +201,18 @@ fn down_after_everything_was_killed() -> Result<()> {
     delete_and_look(&cluster, &before)
 }
 
-/// SIGKILL to the processes that work in a directory: the shims.
+/// SIGKILL to the processes of a directory: the shims. Waits for their end.
 fn kill_all_in(directory: &Path) -> Result<()> {
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory)) {
-            Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
-        }
+    let processes = processes_in(directory);
+    ensure!(!processes.is_empty(), "there is a shim");
+    for (pid, _) in processes {
+        Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
     }
-    Ok(())
+    eventually("their end", POD_READY, || {
+        let left = processes_in(directory);
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
 }
 
 #[test]

@@ -133,10 +133,7 @@ fn containers_end_with_their_shim_and_that_is_told() {
                 break;
             }
         }
-        // Whoever has inherited it may not have waited for it yet.
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = state.rsplit(' ').nth(49).unwrap_or("Z");
-        assert!(matches!(state, "Z" | "X"), "it runs without its shim: {state}");
+        assert!(!support::runs(pid), "it runs without its shim");
         assert_eq!(node.runtime.pod("p").unwrap().shim_pid, None);
         assert!(
             node.runtime
@@ -172,6 +169,28 @@ fn a_lost_shim_server_is_replaced() {
             node.runtime.container("a").unwrap().status,
             ContainerStatus::Running { .. }
         ));
+        node.done().await;
+    });
+}
+
+/// As after an upgrade, or a disk that lost something: what runs there would never be seen again.
+#[test]
+fn a_pod_whose_record_is_lost_ends_with_its_shim() {
+    run(async {
+        let mut node = Node::new(OciRuntime::Builtin).await;
+        node.pod("p").await;
+        node.start("p", node.script("a", "sleep 1000")).await;
+        let shim = node.runtime.pod("p").unwrap().shim_pid.unwrap();
+        std::fs::write(node.config.root.join("pods/p/pod.json"), "{}").unwrap();
+        node.restart().await;
+        assert!(node.runtime.pod("p").is_none());
+        // It has hung up, and has little left to do.
+        while support::runs(shim) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        // The name is free again.
+        node.pod("p").await;
+        assert_eq!(node.finish("p", node.script("a", "exit 1")).await.0.code, 1);
         node.done().await;
     });
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Runtime;
@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::pod::Pod;
 use crate::blocking::blocking;
 use crate::record::{self, ContainerRecord, PodDirectory, PodRecord};
-use crate::shim::protocol::Call;
+use crate::shim::protocol::{self, Call, Request};
 use crate::shim::with_socket_path;
 use crate::state::{ContainerStatus, Exit};
 use crate::{Error, Result};
@@ -32,11 +32,15 @@ impl Runtime {
             .await;
             match record {
                 Ok(record) => self.adopt(directory, record).await?,
-                // A daemon or machine that crashed while it made the pod: nothing ran in it yet.
+                // A daemon or machine that crashed while it made the pod, or the record of another version.
                 Err(error) => {
                     tracing::warn!(%error, "removing unreadable pod");
                     let runtime = self.clone();
-                    blocking(move || runtime.discard(&directory)).await?;
+                    blocking(move || {
+                        end_shim(&directory);
+                        runtime.discard(&directory)
+                    })
+                    .await?;
                 }
             }
         }
@@ -71,7 +75,8 @@ impl Runtime {
             Err(error) => Err(error),
         };
         if let Err(error) = state {
-            tracing::warn!(pod = pod.spec.uid, %error, "shim is gone");
+            // As after each start of the machine.
+            tracing::info!(pod = pod.spec.uid, %error, "shim is gone");
             pod.shim_gone().await;
         }
         Ok(())
@@ -115,7 +120,27 @@ impl Runtime {
     }
 }
 
-fn subdirectories(path: &std::path::Path) -> io::Result<Vec<PathBuf>> {
+/// Ends the shim of a pod that cannot be made out any more, and with it what runs there. Blocks.
+fn end_shim(directory: &Path) {
+    // Where nobody listens there is none.
+    let Ok(mut socket) = with_socket_path(directory, UnixStream::connect) else {
+        return;
+    };
+    let request = Request {
+        id: 0,
+        call: Call::Shutdown,
+    };
+    let ended = protocol::encode(&request).and_then(|frame| {
+        socket.write_all(&frame)?;
+        // It hangs up when it ends.
+        io::copy(&mut socket, &mut io::sink())
+    });
+    if let Err(error) = ended {
+        tracing::warn!(directory = %directory.display(), %error, "cannot end the shim");
+    }
+}
+
+fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;

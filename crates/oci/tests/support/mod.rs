@@ -297,6 +297,12 @@ pub fn kill_process(pid: i32) {
     rustix::event::poll(&mut poll, None).unwrap();
 }
 
+/// Whether a process runs. Whoever has inherited one that has ended may not have waited for it yet.
+pub fn runs(pid: i32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !matches!(state.rsplit(' ').nth(49).unwrap_or("Z"), "Z" | "X")
+}
+
 pub fn parent_of(pid: i32) -> i32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     status
