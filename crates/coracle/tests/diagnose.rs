@@ -142,8 +142,12 @@ fn diagnose(cluster: &Cluster, args: &[&str]) -> Result<Value> {
 
 /// Waits until the verdict is this; what it says then.
 fn verdict(cluster: &Cluster, service: &str, code: &str) -> Result<(String, String)> {
-    eventually(service, SOON, || {
-        let diagnosis = diagnose(cluster, &[service])?;
+    verdict_of(cluster, &[service], code)
+}
+
+fn verdict_of(cluster: &Cluster, args: &[&str], code: &str) -> Result<(String, String)> {
+    eventually(&args.join(" "), SOON, || {
+        let diagnosis = diagnose(cluster, args)?;
         let verdict = &diagnosis["verdict"];
         ensure!(verdict["code"] == code, "{diagnosis:#}");
         let text = |key: &str| verdict[key].as_str().unwrap_or_default().to_owned();
@@ -303,6 +307,64 @@ fn apply(cluster: &Cluster, fix: &str) -> Result<()> {
     Ok(())
 }
 
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: {name}}}
+spec: {spec}
+"
+    )
+}
+
+/// By the rules in force, at either end, and for the cluster DNS; each fix lets the connection come one step further.
+#[test]
+fn a_network_policy_that_forbids_is_named_and_the_fix_works() -> Result<()> {
+    let cluster = start()?;
+    let from_client = ["svc/api", "--from", "pod/client"];
+    verdict_of(&cluster, &from_client, "Answers")?;
+
+    let ingress = "{podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{port: http}]}]}";
+    cluster.apply(&policy("frontend-only", ingress))?;
+    let (message, fix) = verdict_of(&cluster, &from_client, "NetworkPolicyDenies")?;
+    assert!(
+        message.starts_with("80/TCP: NetworkPolicy default/frontend-only isolates the ingress of Pod api-"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("and admits Pods with app=frontend to port http/TCP; Pod client has app=client"),
+        "{message}"
+    );
+    // Nobody keeps the node from its own Pods.
+    verdict(&cluster, "svc/api", "Answers")?;
+    apply(&cluster, &fix)?;
+    verdict_of(&cluster, &from_client, "Answers")?;
+
+    let egress = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 80}]}]}";
+    cluster.apply(&policy("to-api", egress))?;
+    let (message, fix) = verdict_of(&cluster, &from_client, "NetworkPolicyDenies")?;
+    assert_eq!(
+        message,
+        "80/TCP: NetworkPolicy default/to-api isolates the egress of Pod client and admits connections to Pods with app=api on port 80/TCP; the connection goes to port 8080/TCP, the targetPort of 80"
+    );
+    apply(&cluster, &fix)?;
+    let (message, fix) = eventually("the endpoints are admitted", SOON, || {
+        let (message, fix) = verdict_of(&cluster, &from_client, "NetworkPolicyDenies")?;
+        ensure!(
+            message.starts_with("the client cannot ask the cluster DNS: NetworkPolicy default/to-api"),
+            "{message}"
+        );
+        Ok((message, fix))
+    })?;
+    assert!(
+        message.ends_with("the cluster DNS has no label app and is in namespace kube-system"),
+        "{message}"
+    );
+    apply(&cluster, &fix)?;
+    verdict_of(&cluster, &from_client, "Answers")?;
+    Ok(())
+}
+
 #[test]
 fn where_nothing_is_wrong_every_step_is_seen_and_every_way_answers() -> Result<()> {
     let cluster = start()?;
@@ -325,6 +387,7 @@ fn where_nothing_is_wrong_every_step_is_seen_and_every_way_answers() -> Result<(
             "endpointslice",
             "rule",
             "conntrack",
+            "networkpolicy",
             "dns",
             "connection",
         ] {

@@ -32,6 +32,8 @@ pub use frontend::{
     Commit, Entry, Frontend, Grace, Key, LOCAL_SLOTS, Operation, Protocol, State, Target, Value, endpoint_ids,
 };
 pub use load::Counted;
-pub use network_policy::{Connection, Denial, Direction, PodId, PolicyId, PolicyKey, Ports};
+pub use network_policy::{
+    Admits, Connection, Denial, Direction, Isolation, PeerPod, PodId, PolicyId, PolicyKey, Ports,
+};
 pub use service_port::ServicePort;
 pub use tables::{Change, Config, Flows, HealthCheck, ServiceKey, Tables};

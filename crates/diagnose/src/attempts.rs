@@ -32,6 +32,20 @@ pub fn attempts(evidence: &Evidence) -> Vec<Attempt> {
     tcp.flat_map(|port| of_port(&subject, port)).collect()
 }
 
+/// The endpoints that connections through the Service end at, whose policies [`Evidence::denials`] should tell.
+pub fn endpoints(evidence: &Evidence) -> Vec<(SocketAddr, Protocol)> {
+    let service = evidence.service.as_ref();
+    let Some((service, spec)) = service.and_then(|s| Some((s, s.spec.as_ref()?))) else {
+        return Vec::new();
+    };
+    let subject = Subject::new(evidence, service, spec);
+    let of = |port: &Port<'_>| {
+        let protocol = port.protocol;
+        subject.usable(port).into_iter().map(move |to| (to, protocol))
+    };
+    subject.ports.iter().flat_map(of).collect()
+}
+
 fn of_port(subject: &Subject<'_>, port: &Port<'_>) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     let mut add = |via: Via, to: SocketAddr| {

@@ -2,13 +2,9 @@
 
 use crate::diagnosis::{Code, Severity, StepName, Verdict, Walk};
 use crate::evidence::{Connected, Connection, Protocol, Via};
+use crate::network_policy;
 use crate::pod;
 use crate::subject::{Port, Subject, count, some};
-use coracle_meta::Selector;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use serde_json::json;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 const STEP: StepName = StepName::Connection;
 
@@ -63,7 +59,15 @@ fn look_at(subject: &Subject<'_>, port: &Port<'_>, tried: &[&Connection], walk: 
         walk.ok(STEP, text);
     }
     if !bad.is_empty() {
-        walk.found(STEP, endpoint_unreachable(subject, port, &bad, direct.len()));
+        let verdict = endpoint_unreachable(port, &bad, direct.len());
+        if bad
+            .iter()
+            .all(|c| network_policy::is_denied(subject, port.protocol, c.to))
+        {
+            walk.failed(STEP, verdict.message);
+        } else {
+            walk.found(STEP, verdict);
+        }
     }
     if tried.is_empty() {
         walk.unknown(STEP, format!("{}: there is nothing to connect to", port.label()));
@@ -93,7 +97,7 @@ fn through_service(port: &Port<'_>, connection: &Connection) -> Verdict {
     )
 }
 
-fn endpoint_unreachable(subject: &Subject<'_>, port: &Port<'_>, bad: &[&Connection], all: usize) -> Verdict {
+fn endpoint_unreachable(port: &Port<'_>, bad: &[&Connection], all: usize) -> Verdict {
     let which = some(bad.iter().map(|c| c.to));
     let message = format!(
         "{}: {} of {} do not accept the client's connection ({which}): {}",
@@ -102,40 +106,12 @@ fn endpoint_unreachable(subject: &Subject<'_>, port: &Port<'_>, bad: &[&Connecti
         count(all, "endpoint"),
         bad[0].outcome
     );
-    let policies: BTreeSet<&str> = bad.iter().flat_map(|c| policies(subject, c.to.ip())).collect();
     let fix = match bad[0].outcome {
         Connected::Refused(_) => "see that the program listens on that port, on every address".to_owned(),
-        _ if !policies.is_empty() => {
-            format!(
-                "see whether the client may connect by NetworkPolicy {}",
-                some(policies)
-            )
-        }
         _ => "see that nothing filters packets between the client and the Pod, and that their node is up"
             .to_owned(),
     };
     Verdict::problem(Code::EndpointUnreachable, message, fix)
-}
-
-/// The NetworkPolicies that say who may connect to this Pod.
-fn policies<'a>(subject: &Subject<'a>, ip: IpAddr) -> Vec<&'a str> {
-    let Some(pod) = subject.pod_at(ip) else {
-        return Vec::new();
-    };
-    let applies = |policy: &&NetworkPolicy| {
-        let spec = policy.spec.as_ref();
-        // An absent selector selects all Pods of the namespace, an absent list of types is about ingress.
-        let selector = spec.and_then(|spec| spec.pod_selector.as_ref());
-        let selector = selector.map_or(json!({}), |selector| json!(selector));
-        let types = spec.and_then(|spec| spec.policy_types.as_ref());
-        let about_ingress = types.is_none_or(|types| types.iter().any(|t| t == "Ingress"));
-        about_ingress
-            && Selector::from_label_selector(&selector).is_ok_and(|s| s.matches(&pod.metadata.labels))
-    };
-    let policies = subject.evidence.policies.iter().filter(applies);
-    policies
-        .filter_map(|policy| policy.metadata.name.as_deref())
-        .collect()
 }
 
 /// Clients of a headless Service connect to the Pods themselves, so the Service's port must be the Pods'.

@@ -54,6 +54,8 @@ pub enum StepName {
     Rule,
     /// Whether the kernel remembers older answers.
     Conntrack,
+    /// Whether NetworkPolicies let the client's connections through.
+    NetworkPolicy,
     /// Whether the name has the right addresses.
     Dns,
     /// Whether a connection is accepted.
@@ -70,6 +72,7 @@ impl fmt::Display for StepName {
             Self::EndpointSlice => "endpointslice",
             Self::Rule => "rule",
             Self::Conntrack => "conntrack",
+            Self::NetworkPolicy => "networkpolicy",
             Self::Dns => "dns",
             Self::Connection => "connection",
         })
@@ -206,6 +209,8 @@ pub enum Code {
     RuleDiffers,
     /// The kernel remembers endpoints that are gone.
     StaleFlows,
+    /// NetworkPolicies do not let the client's connections through.
+    NetworkPolicyDenies,
     /// The cluster DNS does not know the name, or knows other addresses.
     DnsDiffers,
     /// The cluster DNS does not answer.

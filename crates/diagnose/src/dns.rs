@@ -2,6 +2,7 @@
 
 use crate::diagnosis::{Code, StepName, Verdict, Walk};
 use crate::evidence::{Answer, Lookup};
+use crate::network_policy;
 use crate::subject::{Subject, some};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +14,13 @@ pub(crate) fn look(subject: &Subject<'_>, walk: &mut Walk) {
         Ok(lookup) => lookup,
         Err(why) => return walk.unknown(STEP, format!("not asked: {why}")),
     };
-    if subject.is_external_name() {
+    let denied = match &lookup.answer {
+        Answer::None(_) => network_policy::dns(subject, lookup.server),
+        _ => None,
+    };
+    if let Some(denied) = denied {
+        walk.found(STEP, denied);
+    } else if subject.is_external_name() {
         external_name(subject, lookup, walk);
     } else {
         addresses(subject, lookup, walk);

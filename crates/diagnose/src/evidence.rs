@@ -1,9 +1,9 @@
 //! What was seen, before anything is concluded from it. Whoever collects it may see only a part: each part that needs
 //! the node says why it is missing.
 
+use crate::denial::Denial;
 use k8s_openapi::api::core::v1::{Event, Pod, PodTemplateSpec, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,8 +36,6 @@ pub struct Evidence {
     pub slices: Vec<Arc<EndpointSlice>>,
     /// The Events of the namespace.
     pub events: Vec<Event>,
-    /// The NetworkPolicies of the namespace.
-    pub policies: Vec<NetworkPolicy>,
     /// The node that was looked at.
     pub node: Node,
     /// Sockets that listen, by name of the Pod.
@@ -46,6 +44,8 @@ pub struct Evidence {
     pub rules: Seen<Vec<Rule>>,
     /// Connections that the kernel of the node tracks.
     pub flows: Seen<Vec<Flow>>,
+    /// The connections to endpoints and to the cluster DNS that NetworkPolicies keep the client from.
+    pub denials: Seen<Vec<Denial>>,
     /// What the cluster DNS said.
     pub dns: Seen<Lookup>,
     /// Who asked the DNS and connected.
@@ -68,11 +68,11 @@ impl Evidence {
             workloads: Vec::new(),
             slices: Vec::new(),
             events: Vec::new(),
-            policies: Vec::new(),
             node: Node::default(),
             sockets: BTreeMap::new(),
             rules: Err(unseen()),
             flows: Err(unseen()),
+            denials: Err(unseen()),
             dns: Err(unseen()),
             client: Client::default(),
             connections: Err(unseen()),

@@ -1,18 +1,20 @@
 //! Why does a Service not answer? From what was seen ([`Evidence`]) to one verdict with its fix ([`Diagnosis`]).
 //!
 //! The walk goes the way of the data: object, selector, Pods and their readiness, targetPort against the sockets that
-//! really listen, EndpointSlice, packet rule, conntrack, DNS, connection. What fails first is the cause of what fails
+//! really listen, EndpointSlice, packet rule, conntrack, NetworkPolicies, DNS, connection. What fails first is the cause of what fails
 //! later, so the first finding that explains something is the verdict; the later steps show its consequences. Pure:
 //! whoever calls collects the evidence.
 
 mod attempts;
 mod connection;
 mod conntrack;
+mod denial;
 mod diagnosis;
 mod dns;
 mod endpoint_slice;
 mod evidence;
 mod near;
+mod network_policy;
 mod object;
 mod on_write;
 mod pod;
@@ -24,7 +26,8 @@ mod target_port;
 #[cfg(test)]
 mod tests;
 
-pub use attempts::{Attempt, attempts};
+pub use attempts::{Attempt, attempts, endpoints};
+pub use denial::{Denial, Direction, Isolation, Peer, PeerPod, PodName};
 pub use diagnosis::{Code, Diagnosis, Outcome, Severity, Step, StepName, Verdict};
 pub use evidence::{
     Action, Answer, Client, Connected, Connection, Evidence, Flow, Frontend, Lookup, Node, Protocol, Rule,
@@ -77,6 +80,7 @@ fn look(subject: &Subject<'_>, walk: &mut Walk) -> Verdict {
         rule::look(subject, walk);
         conntrack::look(subject, walk);
     }
+    network_policy::look(subject, walk);
     dns::look(subject, walk);
     connection::look(subject, walk);
     connection::verdict(subject)

@@ -2,6 +2,7 @@
 //! `UPDATE_GOLDEN=1` writes the files anew.
 
 mod cluster;
+mod network_policy;
 
 use crate::evidence::{Action, Answer, Connected, Flow, Protocol, Socket, Via, Workload};
 use crate::{Code, Evidence, Outcome, Severity, StepName, attempts, diagnose};
@@ -471,16 +472,9 @@ fn load_balancer_pending() {
 }
 
 #[test]
-fn network_policy() {
+fn endpoints_that_do_not_answer() {
     let mut evidence = evidence();
-    evidence.policies = vec![cluster::deny_all("deny-all")];
     connected(&mut evidence, &TIMED_OUT);
-    golden(
-        "endpoint-unreachable-policy",
-        &evidence,
-        Code::EndpointUnreachable,
-    );
-    evidence.policies.clear();
     golden("endpoint-unreachable", &evidence, Code::EndpointUnreachable);
 }
 

@@ -2,6 +2,7 @@
 
 pub mod diagnose;
 pub mod image;
+mod node_rules;
 pub mod path;
 pub mod reference;
 pub mod status;

@@ -6,6 +6,7 @@ use super::key::Direction;
 use super::pod::{PodFacts, PodId};
 use super::spec::{Labels, Port, Rule};
 use crate::frontend::{Protocol, Target};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -42,10 +43,41 @@ pub struct Denial {
     pub direction: Direction,
     /// The pod at that end.
     pub pod: PodId,
-    /// The policies that isolate the pod, none of which lets the connection through.
-    pub policies: Vec<PolicyId>,
     /// Whether the pod is on this node, which then is the one that drops the packets.
     pub local: bool,
+    /// The pod at the other end, if there is one.
+    pub peer: Option<PeerPod>,
+    /// The policies that isolate the pod, none of which lets the connection through.
+    pub policies: Vec<Isolation>,
+}
+
+/// A pod as the rules about peers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPod {
+    /// The pod.
+    pub id: PodId,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Those of its namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+}
+
+/// A policy that isolates a pod, and how near its rules come to letting a connection through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// The policy.
+    pub policy: PolicyId,
+    /// For each of its rules about the direction, in their order.
+    pub rules: Vec<Admits>,
+}
+
+/// What of a connection a rule lets through. Not both, where the connection is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admits {
+    /// The other end.
+    pub peer: bool,
+    /// The port.
+    pub port: bool,
 }
 
 type PodAndLabels<'a> = (&'a PodFacts, &'a Labels);
@@ -64,18 +96,30 @@ impl Policies {
                 Direction::Egress => (client?, server, destination),
             };
             let pod = pod.0;
-            let (policies, rules): (Vec<_>, Vec<_>) = self.policies_of(pod, direction).unzip();
-            let lets_through = |rule: &Rule| {
-                let peers = rule.peers.as_ref();
-                peers.is_none_or(|peers| peers.iter().any(|term| term.matches(peer_ip, peer)))
-                    && has_port(rule, connection, server)
+            let admits = |rule: &Rule| Admits {
+                peer: rule
+                    .peers
+                    .as_ref()
+                    .is_none_or(|peers| peers.iter().any(|term| term.matches(peer_ip, peer))),
+                port: has_port(rule, connection, server),
             };
-            let is_denied = !policies.is_empty() && !rules.into_iter().flatten().any(lets_through);
+            let isolation = |(id, rules): (&PolicyId, &[Rule])| Isolation {
+                policy: id.clone(),
+                rules: rules.iter().map(admits).collect(),
+            };
+            let policies: Vec<Isolation> = self.policies_of(pod, direction).map(isolation).collect();
+            let mut rules = policies.iter().flat_map(|policy| &policy.rules);
+            let is_denied = !policies.is_empty() && !rules.any(|admits| admits.peer && admits.port);
             is_denied.then(|| Denial {
                 direction,
                 pod: pod.id.clone(),
-                policies: policies.into_iter().cloned().collect(),
                 local: pod.local,
+                peer: peer.map(|(pod, labels)| PeerPod {
+                    id: pod.id.clone(),
+                    labels: pod.labels.clone(),
+                    namespace_labels: labels.clone(),
+                }),
+                policies,
             })
         };
         Direction::BOTH.into_iter().filter_map(of).collect()

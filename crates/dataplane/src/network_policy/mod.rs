@@ -19,7 +19,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Connection, Denial, PolicyId};
+pub use judge::{Admits, Connection, Denial, Isolation, PeerPod, PolicyId};
 pub use key::{Direction, PolicyKey, Ports};
 pub use pod::PodId;
 

@@ -1,7 +1,7 @@
 //! Flows under policies, judged three ways that must agree: by what is expected, by the objects, and by the tables in
 //! the fake kernel; and histories of changes, which end as from scratch and do no harm underway.
 
-use super::{Connection, Direction, PolicyId, PolicyKey, Ports};
+use super::{Admits, Connection, Direction, Isolation, PolicyId, PolicyKey, Ports};
 use crate::fake_kernel::{Affinity, FakeKernel, Outcome, Packet, trace};
 use crate::fixtures::{NODE, config, ip, node_addresses, service, slice};
 use crate::frontend::{Commit, Grace, Key, Operation, Protocol, State};
@@ -578,7 +578,22 @@ fn a_denial_names_the_policies() {
     assert_eq!(denials.len(), 1);
     assert_eq!(denials[0].direction, Direction::Ingress);
     assert_eq!(denials[0].pod.to_string(), "shop/web");
-    assert_eq!(denials[0].policies, [id("p0"), id("p1")]);
+    let isolation = |name: &str, rules: &[Admits]| Isolation {
+        policy: id(name),
+        rules: rules.to_vec(),
+    };
+    let admits_client = Admits {
+        peer: true,
+        port: false,
+    };
+    assert_eq!(
+        denials[0].policies,
+        [isolation("p0", &[]), isolation("p1", &[admits_client])]
+    );
+    let peer = denials[0].peer.as_ref().expect("the client is a pod");
+    assert_eq!(peer.id.to_string(), "shop/client");
+    assert_eq!(peer.labels["app"], "client");
+    assert_eq!(peer.namespace_labels["team"], "sales");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A cluster in which everything is fine, and ways to break it.
 
+use crate::denial::{Denial, Direction, Isolation, Peer, PeerPod, PodName};
 use crate::evidence::{
     Action, Answer, Client, Connected, Connection, Evidence, Frontend, Lookup, Node, Protocol, Rule, Socket,
     Via,
 };
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ const NODE_IP: &str = "172.30.0.2";
 pub const SERVICE_IP: &str = "10.96.0.7";
 pub const POD_A: &str = "10.244.0.5";
 pub const POD_B: &str = "10.244.0.6";
+const CLIENT: &str = "10.244.0.9";
 
 /// Service `web` in namespace `shop`, port 80 to the container port `http` (8080) of two Pods.
 pub fn evidence() -> Evidence {
@@ -50,7 +51,6 @@ pub fn evidence() -> Evidence {
         workloads: Vec::new(),
         slices: vec![slice().into()],
         events: Vec::new(),
-        policies: Vec::new(),
         node: Node {
             name: "node-1".into(),
             addresses: vec![address(NODE_IP)],
@@ -64,6 +64,7 @@ pub fn evidence() -> Evidence {
             inside: None,
         }]),
         flows: Ok(Vec::new()),
+        denials: Ok(Vec::new()),
         dns: Ok(Lookup {
             name: "web.shop.svc.cluster.local.".into(),
             server: address("10.96.0.10"),
@@ -137,12 +138,55 @@ pub fn event(reason: &str, message: &str) -> Event {
     }))
 }
 
-/// Nobody may connect to any Pod.
-pub fn deny_all(name: &str) -> NetworkPolicy {
-    decode(json!({
-        "metadata": {"namespace": "shop", "name": name},
-        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
-    }))
+/// Name, spec, and what each rule admits of a connection: the peer, the port.
+pub type PolicyText<'a> = (&'a str, Value, &'a [(bool, bool)]);
+
+/// Pod `client` of namespace `shop` is kept from `to` by policies of that namespace, whose rules admit so much.
+pub fn denial(to: &str, direction: Direction, policies: &[PolicyText<'_>]) -> Denial {
+    let pod = |name: &str| PodName {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    let labels = |labels: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = labels.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        owned.collect()
+    };
+    let to: SocketAddr = to.parse().expect("an address and a port");
+    let server = if to.ip() == address(POD_A) {
+        "web-a"
+    } else {
+        "web-b"
+    };
+    let peer = |name: &str, own: &[(&str, &str)]| PeerPod {
+        name: pod(name),
+        labels: labels(own),
+        namespace_labels: labels(&[("kubernetes.io/metadata.name", "shop"), ("team", "sales")]),
+    };
+    let client = peer("client", &[("app", "client"), ("pod-template-hash", "7c")]);
+    let server = peer(server, &[("app", "web"), ("tier", "front")]);
+    let (isolated, peer, address) = match direction {
+        Direction::Ingress => (server, client, address(CLIENT)),
+        Direction::Egress => (client, server, to.ip()),
+    };
+    Denial {
+        to,
+        protocol: Protocol::Tcp,
+        direction,
+        pod: isolated.name,
+        peer: Peer {
+            address,
+            pod: Some(peer),
+        },
+        policies: policies
+            .iter()
+            .map(|(name, spec, admits)| Isolation {
+                policy: Arc::new(decode(
+                    json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec}),
+                )),
+                admits: admits.to_vec(),
+            })
+            .collect(),
+    }
 }
 
 /// Sets a field of the Service.

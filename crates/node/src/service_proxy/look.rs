@@ -11,8 +11,8 @@ use coracle_kernel::net::nftables::{Family, Nftables};
 pub enum Looked {
     /// The kernel's tables hold this.
     Tables(State),
-    /// The Services are in the chains of iptables.
-    ByIptables,
+    /// The Services are in the chains of iptables, and the kernel's tables hold the rest: NetworkPolicies, host ports.
+    ByIptables(State),
     /// There are no tables, or none that this version can read.
     Nothing,
 }
@@ -32,17 +32,20 @@ pub fn look() -> Result<Looked> {
 
 fn look_once(nft: &mut Nftables) -> Result<Looked> {
     let mut found = None;
+    let mut by_iptables = false;
     for family in [Family::Ip, Family::Ip6] {
         let Some(table) = nft.table(family, TABLE)? else {
             continue;
         };
-        if table.comment.as_deref().is_some_and(is_by_iptables) {
-            return Ok(Looked::ByIptables);
-        }
+        by_iptables |= table.comment.as_deref().is_some_and(is_by_iptables);
         let Some((_, state)) = read_table(nft, family)? else {
             return Ok(Looked::Nothing);
         };
         found.get_or_insert_with(State::new).extend(state);
     }
-    Ok(found.map_or(Looked::Nothing, Looked::Tables))
+    Ok(match found {
+        Some(state) if by_iptables => Looked::ByIptables(state),
+        Some(state) => Looked::Tables(state),
+        None => Looked::Nothing,
+    })
 }

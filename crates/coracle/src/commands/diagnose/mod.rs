@@ -5,6 +5,7 @@
 //! DNS's answer, and connections that it makes from the client's network namespace. `coracle_diagnose` judges.
 
 mod connections;
+mod denials;
 mod dns;
 pub mod node;
 mod objects;
@@ -20,6 +21,7 @@ use crate::kubeconfig::context::{Access, ContextArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use coracle_diagnose::{Client, Evidence, attempts, diagnose};
+use coracle_node::service_proxy::look;
 use k8s_openapi::api::core::v1::Pod;
 use node::Here;
 use std::path::PathBuf;
@@ -83,7 +85,6 @@ async fn collect(args: &DiagnoseArgs, access: &Access) -> Result<Evidence> {
         workloads: std::mem::take(&mut objects.workloads),
         slices: objects.slices.drain(..).map(Arc::new).collect(),
         events: std::mem::take(&mut objects.events),
-        policies: std::mem::take(&mut objects.policies),
         client: client(client_pod.as_ref()),
         ..Evidence::new(namespace, name)
     };
@@ -113,7 +114,8 @@ async fn look_at_node(
     };
     evidence.node = here.describe();
     evidence.sockets = sockets::of_pods(here, &evidence.pods);
-    evidence.rules = rules::read();
+    let looked = look().map_err(|error| node::describe(&error));
+    evidence.rules = rules::read(&looked);
     evidence.flows = rules::flows();
     let attempts = attempts(evidence);
     let (dns, connections) = tokio::join!(
@@ -122,12 +124,14 @@ async fn look_at_node(
     );
     evidence.dns = dns;
     evidence.connections = Ok(connections);
+    evidence.denials = denials::judge(evidence, here, client_pod, &looked, &access.client).await;
     Ok(())
 }
 
 fn without_node(evidence: &mut Evidence, why: &str) {
     evidence.rules = Err(why.to_owned());
     evidence.flows = Err(why.to_owned());
+    evidence.denials = Err(why.to_owned());
     evidence.dns = Err(why.to_owned());
     evidence.connections = Err(why.to_owned());
     for pod in &evidence.pods {

@@ -10,7 +10,6 @@ use coracle_reconcile::Kind;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Event, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::BTreeMap;
 
 /// Objects that have to do with a Service.
@@ -22,7 +21,6 @@ pub struct Objects {
     pub workloads: Vec<Workload>,
     pub slices: Vec<EndpointSlice>,
     pub events: Vec<Event>,
-    pub policies: Vec<NetworkPolicy>,
     pub nodes: Vec<Node>,
 }
 
@@ -35,12 +33,11 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Object
             Err(error) => Err(error).context("cannot read the Service"),
         }
     };
-    let (service, pods, slices, events, policies, nodes) = tokio::join!(
+    let (service, pods, slices, events, nodes) = tokio::join!(
         service,
         list::<Pod>(client, namespace),
         list::<EndpointSlice>(client, namespace),
         list::<Event>(client, namespace),
-        list::<NetworkPolicy>(client, namespace),
         list::<Node>(client, ""),
     );
     let mut objects = Objects {
@@ -51,7 +48,6 @@ pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Object
         workloads: Vec::new(),
         slices: slices.context("cannot read the EndpointSlices")?,
         events: events.unwrap_or_default(),
-        policies: policies.unwrap_or_default(),
         nodes: nodes.unwrap_or_default(),
     };
     match &objects.service {

@@ -4,17 +4,17 @@ use super::node::describe;
 use coracle_dataplane::{Class, Frontend as Served, Key, LOCAL_SLOTS, Pick, Source, State, Value};
 use coracle_diagnose::{Action, Flow, Frontend, Protocol, Rule, Seen};
 use coracle_kernel::net::conntrack::Conntrack;
-use coracle_node::service_proxy::{Looked, look};
+use coracle_node::service_proxy::Looked;
 
-/// The rules for all Services in the network namespace of this process.
-pub fn read() -> Seen<Vec<Rule>> {
-    match look() {
-        Ok(Looked::Tables(state)) => Ok(rules(&state)),
-        Ok(Looked::ByIptables) => {
+/// The rules for all Services.
+pub fn read(looked: &Seen<Looked>) -> Seen<Vec<Rule>> {
+    match looked {
+        Ok(Looked::Tables(state)) => Ok(rules(state)),
+        Ok(Looked::ByIptables(_)) => {
             Err("the Services are in the chains of iptables (--proxy-mode iptables)".to_owned())
         }
         Ok(Looked::Nothing) => Err("the kernel has no rules of this version of coracle".to_owned()),
-        Err(error) => Err(describe(&error)),
+        Err(why) => Err(why.clone()),
     }
 }
 

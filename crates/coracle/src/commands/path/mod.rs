@@ -9,20 +9,18 @@ use crate::cli::OutputFormat;
 use crate::cluster::progress::line;
 use crate::commands::diagnose::node::{Here, describe};
 use crate::commands::diagnose::{PodReference, ServiceReference};
+use crate::commands::node_rules::{NodeRules, addresses};
 use crate::config::family;
 use crate::kubeconfig::context::{Access, ContextArgs};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use coracle_client::{Client, ListOptions};
+use coracle_client::ListOptions;
 use coracle_dataplane::fake_kernel::Packet;
-use coracle_dataplane::{Config, Connection, Protocol, Tables};
+use coracle_dataplane::{Connection, Protocol};
 use coracle_node::service_proxy::{Looked, look};
-use coracle_reconcile::Kind;
-use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServicePort};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use narrate::{Names, narrate};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -111,16 +109,12 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         .map_err(|why| anyhow!("cannot read the packet rules: {why}"))?;
     here.place_of(&pod)
         .map_err(|why| anyhow!("Pod {}: {why}", args.pod.name))?;
-    // For names; without the right to read them there are addresses.
-    let pods = listed::<Pod>(client).await;
-    let cidrs = listed::<ServiceCIDR>(client).await;
-
     let (destination, protocol) = destination(&service, &args.service.port, args.ip_family.as_deref())?;
     let source = address(&pod, destination.is_ipv6()).context("the Pod has no address of this family")?;
     let looked = look().map_err(|error| anyhow!("cannot read the packet rules: {}", describe(&error)))?;
     let state = match looked {
         Looked::Tables(state) => state,
-        Looked::ByIptables => bail!(
+        Looked::ByIptables(_) => bail!(
             "the Services are in the chains of iptables (--proxy-mode iptables): see iptables-save -t nat"
         ),
         Looked::Nothing => bail!("the kernel has no packet rules of this version of coracle"),
@@ -130,34 +124,9 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         destination,
         protocol,
     };
-    // A Pod that shares the node's network is no Pod to the rules.
-    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let config = Config {
-        pod_cidrs: if host_network {
-            Vec::new()
-        } else {
-            vec![source.into()]
-        },
-        service_cidrs: service_cidrs(&cidrs),
-        ..Config::default()
-    };
-    let node_addresses: BTreeSet<IpAddr> = here.describe().addresses.into_iter().collect();
-    let is_service = |ip: &&IpAddr| config.service_cidrs.iter().any(|cidr| cidr.contains(*ip));
-    let config = Config {
-        node_name: here.name.clone(),
-        local_addresses: node_addresses.iter().filter(is_service).copied().collect(),
-        ..config
-    };
-    let mut objects = Tables::new(config.clone());
-    pods.iter().for_each(|pod| objects.set_pod(pod));
-    let namespaces = listed::<Namespace>(client).await;
-    namespaces
-        .iter()
-        .for_each(|namespace| objects.set_namespace(namespace));
-    let policies = listed::<NetworkPolicy>(client).await;
-    policies.iter().for_each(|policy| objects.set_policy(policy));
+    let rules = NodeRules::read(client, &here, Some(&pod)).await;
     let forbids = |destination| {
-        objects.judge(&Connection {
+        rules.judge(&Connection {
             source,
             destination,
             protocol,
@@ -168,26 +137,20 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
         service: format!("{namespace}/{name}"),
         port: args.service.port.clone(),
         node: here.name.clone(),
-        pods: pods
+        pods: rules
+            .pods
             .iter()
             .flat_map(|pod| addresses(pod).into_iter().map(|ip| (ip, named(pod))))
             .collect(),
     };
     Ok(narrate(
-        &config,
-        &node_addresses,
+        &rules.config,
+        &rules.node_addresses,
         &state,
         &packet,
         &names,
         &forbids,
     ))
-}
-
-/// All objects of a kind; none without the right to read them.
-async fn listed<K: Kind>(client: &Client) -> Vec<K> {
-    let all = ListOptions::default();
-    let listed = client.api::<K>().list("", &all).await;
-    listed.map(|list| list.items).unwrap_or_default()
 }
 
 /// The cluster IP and the port that are meant.
@@ -224,21 +187,6 @@ fn destination(
     };
     let protocol = Protocol::parse(port.protocol.as_deref()).context("the port's protocol is unknown")?;
     Ok((SocketAddr::new(ip, u16::try_from(port.port)?), protocol))
-}
-
-fn service_cidrs(cidrs: &[ServiceCIDR]) -> Vec<IpNet> {
-    let specs = cidrs.iter().filter_map(|cidr| cidr.spec.as_ref());
-    let texts = specs.flat_map(|spec| spec.cidrs.iter().flatten());
-    texts.filter_map(|text| text.parse().ok()).collect()
-}
-
-fn addresses(pod: &Pod) -> Vec<IpAddr> {
-    let status = pod.status.as_ref();
-    let ips = status
-        .and_then(|status| status.pod_ips.as_ref())
-        .into_iter()
-        .flatten();
-    ips.filter_map(|ip| ip.ip.parse().ok()).collect()
 }
 
 fn address(pod: &Pod, ipv6: bool) -> Option<IpAddr> {

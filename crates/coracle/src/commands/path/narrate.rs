@@ -119,7 +119,11 @@ fn denials(
             .iter()
             .filter(|denial| denial.direction == direction)
         {
-            let policies: Vec<String> = denial.policies.iter().map(ToString::to_string).collect();
+            let policies: Vec<String> = denial
+                .policies
+                .iter()
+                .map(|isolation| isolation.policy.to_string())
+                .collect();
             sentences.push(format!(
                 "dropped on the way to {}: {direction} of Pod {} is isolated by NetworkPolicy {}, and no rule lets this through",
                 target_name(target, names),
@@ -282,7 +286,7 @@ impl fmt::Display for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_dataplane::{Frontend, PodId, PolicyId, Protocol};
+    use coracle_dataplane::{Frontend, Isolation, PodId, PolicyId, Protocol};
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -314,11 +318,15 @@ mod tests {
                     namespace: "shop".into(),
                     name: "web-a".into(),
                 },
-                policies: vec![PolicyId {
-                    namespace: "shop".into(),
-                    name: "deny".into(),
-                }],
                 local: true,
+                peer: None,
+                policies: vec![Isolation {
+                    policy: PolicyId {
+                        namespace: "shop".into(),
+                        name: "deny".into(),
+                    },
+                    rules: Vec::new(),
+                }],
             }]
         };
         narrate(&config, &BTreeSet::new(), state, &packet, &names, &forbids).to_string()
