@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum Class {
     /// Refused at once: no endpoints anywhere.
     Reject,
+    /// The same for the clients that [`crate::Key::Source`] names; others are dropped, as they are with endpoints.
+    RejectRestricted,
     /// Dropped: no endpoints on this node, and others do not count.
     Drop,
     /// Sent to one of the endpoints.
@@ -134,6 +136,8 @@ pub(crate) fn slots_by_load(endpoints: u16) -> u16 {
     }
 }
 
+const REFUSE: &str = "refuse";
+const DISCARD: &str = "discard";
 const SOURCE_HASH: &str = "-source-hash";
 const DESTINATION_HASH: &str = "-destination-hash";
 const RESTRICTED: &str = "-restricted";
@@ -152,8 +156,9 @@ pub enum Source {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Class::Reject => f.write_str("refuse"),
-            Class::Drop => f.write_str("discard"),
+            Class::Reject => f.write_str(REFUSE),
+            Class::RejectRestricted => write!(f, "{REFUSE}{RESTRICTED}"),
+            Class::Drop => f.write_str(DISCARD),
             Class::Pick(pick) => {
                 write!(f, "{}-{}", pick.kind(), pick.count)?;
                 if let Some(seconds) = pick.sticky {
@@ -201,15 +206,16 @@ impl FromStr for Class {
     type Err = NotAClass;
 
     fn from_str(text: &str) -> Result<Self, NotAClass> {
-        match text {
-            "refuse" => return Ok(Class::Reject),
-            "discard" => return Ok(Class::Drop),
-            _ => (),
-        }
         let (rest, restricted) = match text.strip_suffix(RESTRICTED) {
             Some(rest) => (rest, true),
             None => (text, false),
         };
+        match (rest, restricted) {
+            (REFUSE, false) => return Ok(Class::Reject),
+            (REFUSE, true) => return Ok(Class::RejectRestricted),
+            (DISCARD, false) => return Ok(Class::Drop),
+            _ => (),
+        }
         let (text, balancing) = Balancing::strip(rest)?;
         let (rest, sticky) = match text.split_once("-sticky-") {
             Some((rest, seconds)) => (rest, Some(seconds.parse().map_err(|_| NotAClass)?)),
@@ -234,7 +240,7 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        let mut classes = vec![Class::Reject, Class::Drop];
+        let mut classes = vec![Class::Reject, Class::RejectRestricted, Class::Drop];
         for (_, node_port, source) in KINDS {
             for sticky in [None, Some(10_800)] {
                 for balancing in [
@@ -271,6 +277,7 @@ mod tests {
             "cluster-ip-3-round-robin-x",
             "cluster-ip-3-never-queue",
             "cluster-ip-restricted",
+            "discard-restricted",
         ] {
             assert_eq!(text.parse::<Class>(), Err(NotAClass), "{text}");
         }

@@ -231,6 +231,8 @@ fn services(
         let pick = match class {
             None => return Outcome::Untouched,
             Some(Class::Reject) => return Outcome::Refused,
+            Some(Class::RejectRestricted) if path.is_let_through(frontend) => return Outcome::Refused,
+            Some(Class::RejectRestricted) => return Outcome::Dropped,
             Some(Class::Drop) => return Outcome::Dropped,
             Some(Class::Pick(pick)) => pick,
         };

@@ -130,10 +130,12 @@ impl Needs {
 
         let external = |to: Frontend, sources: &[IpNet]| {
             let keep = usable.any && port.external_policy_local;
+            let restricted = !sources.is_empty();
             let class = match (usable.any, keep) {
+                (false, _) if restricted => Class::RejectRestricted,
                 (false, _) => Class::Reject,
-                (true, true) => pick(to, Source::Keep, &local, !sources.is_empty()),
-                (true, false) => pick(to, Source::Rewrite, &cluster, !sources.is_empty()),
+                (true, true) => pick(to, Source::Keep, &local, restricted),
+                (true, false) => pick(to, Source::Rewrite, &cluster, restricted),
             };
             Wanted {
                 class,

@@ -435,6 +435,58 @@ fn load_balancers_let_through_who_is_in_their_source_ranges() {
     }
 }
 
+/// Who is not in the ranges does not learn whether somebody would answer; upstream looks at the ranges first, too.
+#[test]
+fn source_ranges_hold_where_there_is_no_endpoint() {
+    for policy in ["Cluster", "Local"] {
+        let spec = |ranges: &str| {
+            format!(
+                r#"{{"type":"LoadBalancer","clusterIP":"10.96.0.80","externalIPs":["198.51.100.1"],
+                "externalTrafficPolicy":"{policy}","loadBalancerSourceRanges":[{ranges}],
+                "ports":[{{"port":80,"nodePort":30080}}]}}"#
+            )
+        };
+        let tcp = Protocol::Tcp;
+        let vip = "198.51.100.2:80";
+        let ranges = r#""203.0.113.0/29","10.244.0.0/16""#;
+        let mut world = world(&[service("web", &spec(ranges), LOAD_BALANCER)], &[]);
+        let stranger = "203.0.113.200";
+        let (dropped, refused) = (only(Outcome::Dropped), only(Outcome::Refused));
+        assert_eq!(world.outcomes(stranger, vip, tcp), dropped);
+        for from in [OUTSIDE, POD] {
+            assert_eq!(world.outcomes(from, vip, tcp), refused, "{from}");
+        }
+        // The ranges are about the load balancer alone.
+        for destination in ["198.51.100.1:80", "192.0.2.7:30080"] {
+            assert_eq!(world.outcomes(stranger, destination, tcp), refused);
+        }
+        assert_eq!(world.outcomes(POD, "10.96.0.80:80", tcp), refused);
+
+        // Endpoints on other nodes only: clients of the outside find nobody here with Local, Pods do.
+        let away = slice("web-1", "web", PORT, &["10.244.1.6 away"]);
+        world.tables.set_slice(&away);
+        world.change();
+        let (outside, pod) = match policy {
+            "Local" => (dropped.clone(), sent(&["10.244.1.6:8080"], false)),
+            _ => (sent(&["10.244.1.6:8080"], true), sent(&["10.244.1.6:8080"], true)),
+        };
+        assert_eq!(world.outcomes(OUTSIDE, vip, tcp), outside, "{policy}");
+        assert_eq!(world.outcomes(POD, vip, tcp), pod, "{policy}");
+        assert_eq!(world.outcomes(stranger, vip, tcp), dropped);
+
+        // They go again, and then the ranges.
+        world.tables.set_slice(&slice("web-1", "web", PORT, &[]));
+        world.change();
+        assert_eq!(world.outcomes(OUTSIDE, vip, tcp), refused);
+        assert_eq!(world.outcomes(stranger, vip, tcp), dropped);
+        world
+            .tables
+            .set_service(&service("web", &spec(""), LOAD_BALANCER));
+        world.change();
+        assert_eq!(world.outcomes(stranger, vip, tcp), refused);
+    }
+}
+
 #[test]
 fn sctp_by_every_way() {
     let spec = |policy: &str| {

@@ -105,7 +105,7 @@ impl Timeline {
             }
             let counts = frontends.iter().map(|(_, class)| match class {
                 Class::Pick(Pick { count, .. }) => *count,
-                Class::Reject | Class::Drop => 0,
+                Class::Reject | Class::RejectRestricted | Class::Drop => 0,
             });
             timeline.endpoints = counts.max().unwrap_or(0);
         }

@@ -70,6 +70,61 @@ fn source_ranges_let_some_through_and_drop_the_others() {
     });
 }
 
+/// What came of a connection: accepted, refused, or nothing.
+fn try_connect(world: &World, from: From<'_>, to: Ipv4Addr) -> Option<bool> {
+    let connected = world.at(from, || TcpStream::connect_timeout(&at(to, 80), NO_ANSWER));
+    match connected {
+        Ok(_) => Some(true),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Some(false),
+        Err(error) if error.kind() == ErrorKind::TimedOut => None,
+        Err(error) => panic!("{to}: {error}"),
+    }
+}
+
+#[test]
+fn source_ranges_hold_where_there_is_no_endpoint() {
+    const REFUSED: Option<bool> = Some(false);
+    on_a_node(|world| {
+        let (server, in_range, stranger) = (world.pod(5), world.pod(20), world.pod(40));
+        let _server = world.serve(&server, 8080);
+        let clients = [From::Pod(&in_range), From::Pod(&stranger), From::Outside];
+        let seen = |to| clients.map(|from| try_connect(world, from, to));
+        let ranges = r#""10.244.0.16/28""#;
+        for policy in ["Cluster", "Local"] {
+            // Of the node itself: an address that the outside reaches.
+            let web = || load_balancer("web", &restricted(ranges, policy), NODE);
+            let away = r#"{"metadata":{"namespace":"ns","name":"web-x","labels":{"kubernetes.io/service-name":"web"}},
+                "addressType":"IPv4","ports":[{"name":"","port":8080,"protocol":"TCP"}],
+                "endpoints":[{"addresses":["10.244.0.5"],"nodeName":"away","conditions":{"ready":true}}]}"#;
+            let proxy = proxy(vec![web()]);
+            assert_eq!(seen(NODE), [REFUSED, None, None], "{policy}");
+            assert_eq!(try_connect(world, From::Pod(&stranger), WEB), REFUSED);
+            proxy.send(slice_of(away));
+            settle(&proxy);
+            assert_eq!(seen(NODE), [Some(true), None, None], "{policy}: elsewhere");
+            proxy.send(slice("web", HTTP, &[]));
+            settle(&proxy);
+            assert_eq!(seen(NODE), [REFUSED, None, None], "{policy}: gone");
+            // The next process reads the class back.
+            drop(proxy);
+            let proxy = self::proxy(vec![web()]);
+            assert_eq!(seen(NODE), [REFUSED, None, None], "{policy}: adopted");
+            proxy.send(load_balancer(
+                "web",
+                &restricted(r#""192.0.2.0/31""#, policy),
+                NODE,
+            ));
+            settle(&proxy);
+            assert_eq!(seen(NODE), [None, None, REFUSED], "{policy}: of the outside");
+            proxy.send(slice_of(away));
+            settle(&proxy);
+            let outside = (policy == "Cluster").then_some(true);
+            assert_eq!(seen(NODE), [None, None, outside], "{policy}: for the outside");
+            proxy.delete().expect("the rules go");
+        }
+    });
+}
+
 #[test]
 fn a_source_range_of_the_outside() {
     on_a_node(|world| {

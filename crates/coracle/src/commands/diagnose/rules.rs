@@ -41,7 +41,7 @@ fn rules(state: &State) -> Vec<Rule> {
 
 fn action(state: &State, frontend: &Served, class: Class) -> Action {
     let pick = match class {
-        Class::Reject => return Action::Refuse,
+        Class::Reject | Class::RejectRestricted => return Action::Refuse,
         Class::Drop => return Action::Drop,
         Class::Pick(Pick { count: 0, .. }) => return Action::Drop,
         Class::Pick(pick) => pick,

@@ -203,6 +203,7 @@ fn policy_step(key: &PolicyKey, names: &Names) -> (&'static str, String) {
 fn rule(class: &Class) -> String {
     let pick = match class {
         Class::Reject => return "refused at once".to_owned(),
+        Class::RejectRestricted => return "refused at once; dropped out of the source ranges".to_owned(),
         Class::Drop => return "dropped".to_owned(),
         Class::Pick(pick) => pick,
     };

@@ -9,23 +9,21 @@ use coracle_kernel::net::nftables::{
 impl Rules {
     /// The chain of a class. Those of [`Class::Reject`] and [`Class::Drop`] are there from the start.
     pub fn write_class(&self, class: Class, batch: &mut Batch) {
-        let Class::Pick(pick) = class else {
-            return;
-        };
         let chain = class.to_string();
+        let pick = match class {
+            Class::Reject | Class::Drop => return,
+            Class::RejectRestricted => {
+                batch.add_chain(self.family, TABLE, &chain);
+                self.drop_strangers(batch, &chain, false);
+                let refuse = Verdict::Goto(Class::Reject.to_string());
+                self.rule(batch, &chain, vec![Expression::Verdict(refuse)]);
+                return;
+            }
+            Class::Pick(pick) => pick,
+        };
         batch.add_chain(self.family, TABLE, &chain);
         if pick.restricted {
-            let mut stranger = self.frontend(pick.node_port, 0);
-            stranger.extend([
-                self.source(self.frontend_registers()),
-                Expression::Lookup {
-                    set: SOURCES,
-                    key: 0,
-                    to: Direction::Absence,
-                },
-                Expression::Verdict(Verdict::Drop),
-            ]);
-            self.rule(batch, &chain, stranger);
+            self.drop_strangers(batch, &chain, pick.node_port);
         }
         let mut first = 0;
         match pick.source {
@@ -78,6 +76,21 @@ impl Rules {
             self.dnat(),
         ]);
         self.rule(batch, &chain, choose);
+    }
+
+    /// Only clients in the source ranges of the frontend go on.
+    fn drop_strangers(&self, batch: &mut Batch, chain: &str, node_port: bool) {
+        let mut stranger = self.frontend(node_port, 0);
+        stranger.extend([
+            self.source(self.frontend_registers()),
+            Expression::Lookup {
+                set: SOURCES,
+                key: 0,
+                to: Direction::Absence,
+            },
+            Expression::Verdict(Verdict::Drop),
+        ]);
+        self.rule(batch, chain, stranger);
     }
 
     /// Loads the slot of an endpoint behind a frontend in the first registers.

@@ -141,6 +141,7 @@ impl Rules {
             };
             self.write_class(Class::Pick(pick), &mut batch);
         }
+        self.write_class(Class::RejectRestricted, &mut batch);
         let what = if self.by_iptables {
             BY_IPTABLES
         } else {
