@@ -475,6 +475,63 @@ fn an_ipv4_cluster_becomes_dual_stack() -> Result<()> {
 }
 
 #[test]
+fn a_dual_stack_cluster_becomes_one_of_ipv4() -> Result<()> {
+    let iptables = ["--proxy-mode", "iptables"];
+    let mut cluster = Cluster::start_with(BINARY, &[&DUAL_STACK[..], &iptables].concat())?;
+    cluster.load_busybox()?;
+    cluster.apply(&manifest())?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Available",
+        "deployment/echo",
+        "--timeout=60s",
+    ])?;
+    let of_ipv6 = |cluster: &Cluster| -> Result<String> {
+        let mut said = String::new();
+        for line in [
+            "ip -6 address show dev lo",
+            "ip -6 route",
+            "ip6tables-save",
+            "nft list tables",
+        ] {
+            let mut words = line.split(' ');
+            let mut command = cluster.network().on_node(words.next().context("a program")?);
+            command.args(words);
+            said += &output(command)?;
+        }
+        let ours = |line: &&str| {
+            ["fd00:10:", "KUBE-", "table ip6 coracle"]
+                .iter()
+                .any(|what| line.contains(what))
+        };
+        // Pods that run keep their addresses.
+        let of_pod = |line: &&str| line.contains(" dev cor") && !line.contains(" dev coracle0");
+        let lines: Vec<&str> = said.lines().filter(ours).filter(|line| !of_pod(line)).collect();
+        Ok(lines.join("\n"))
+    };
+    let before = of_ipv6(&cluster)?;
+    for what in [
+        "fd00:10:96::a/128",
+        "fd00:10:96::/112",
+        "fd00:10:244::1/128",
+        "KUBE-SVC-",
+        "table ip6",
+    ] {
+        ensure!(before.contains(what), "no {what} in\n{before}");
+    }
+    let ips = addresses(&cluster, "echo")?;
+    cluster.interrupt()?;
+    cluster.set_flags(&iptables);
+    cluster.up()?;
+    assert_eq!(of_ipv6(&cluster)?, "");
+    let answer = eventually("the family that is left", SOON, || {
+        get(cluster.network().on_node("curl"), &ips[0], 80)
+    })?;
+    assert!(answer.starts_with("echo-"), "{answer}");
+    Ok(())
+}
+
+#[test]
 fn ipv4_alone_refuses_dual_stack() -> Result<()> {
     let cluster = Cluster::start(BINARY)?;
     let service = |policy: &str, families: &str| {

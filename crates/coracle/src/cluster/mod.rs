@@ -76,6 +76,7 @@ impl Cluster {
             kubelet,
         } = preflight::check(&config)?;
         traces.take_directories()?;
+        let before = record::read(&config.data_dir);
         record::write(&config)?;
         progress.done(&format!(
             "this machine can run a cluster: node {node_name}, {}",
@@ -116,6 +117,9 @@ impl Cluster {
 
         let rules = node::packet_rules(&config, &node_name)?;
         traces.in_kernel();
+        if let Some(before) = before {
+            node::withdraw(&before, &config)?;
+        }
         let node = (node_name.as_str(), node_ips.as_slice());
         let NodeParts {
             proxy,

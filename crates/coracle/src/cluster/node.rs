@@ -13,7 +13,7 @@ use coracle_dataplane::Config as ProxyConfig;
 use coracle_dns::{Forwarder, Server as DnsServer, SharedSearchPaths, SharedZone, Zone};
 use coracle_kernel::mount::detach_below;
 use coracle_node::pod_network::forwarding::{self, Forwarding};
-use coracle_node::pod_network::{PodNetwork, PodNetworkConfig};
+use coracle_node::pod_network::{self, PodNetwork, PodNetworkConfig};
 use coracle_node::service_proxy::{self, ServiceProxy};
 use coracle_node::{NodeConfig, Parts, Ways, cluster_dns, serve_texts};
 use coracle_oci::{OciRuntime, PullConfig, Runtime, RuntimeConfig};
@@ -58,6 +58,13 @@ pub struct NodeParts {
 /// addresses and routes as well.
 pub fn packet_rules(config: &ClusterConfig, name: &str) -> Result<Arc<ServiceProxy>> {
     Ok(Arc::new(ServiceProxy::start(proxy_config(config, name)?)?))
+}
+
+/// Takes out of the kernel what an earlier start has made for ranges that this one does without. Pods keep their
+/// addresses.
+pub fn withdraw(before: &ClusterConfig, config: &ClusterConfig) -> Result<()> {
+    pod_network::withdraw(&network_config(before)?, &network_config(config)?)?;
+    Ok(())
 }
 
 /// Starts the node.

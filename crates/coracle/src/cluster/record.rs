@@ -4,6 +4,7 @@ use crate::config::ClusterConfig;
 use crate::kubeconfig;
 use anyhow::{Context, Result};
 use std::fs;
+use std::path::Path;
 
 /// The record's name in the data directory. It is there from a start until `down`.
 pub const FILE: &str = "up.json";
@@ -18,17 +19,19 @@ pub fn write(config: &ClusterConfig) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The configuration of the cluster that is, or was, up in the data directory; the given one if there is none.
-pub fn in_force(config: ClusterConfig) -> ClusterConfig {
-    let read = fs::read(config.data_dir.join(FILE));
+/// The configuration of the cluster that is, or was, up in the data directory.
+pub fn read(data_dir: &Path) -> Option<ClusterConfig> {
+    let text = fs::read(data_dir.join(FILE)).ok()?;
     // One that another version has written is as good as none.
-    let recorded = read.ok().and_then(|text| serde_json::from_slice(&text).ok());
-    match recorded {
-        Some(recorded) => ClusterConfig {
-            // The directory may have been moved.
-            data_dir: config.data_dir,
-            ..recorded
-        },
-        None => config,
-    }
+    let recorded = serde_json::from_slice(&text).ok()?;
+    Some(ClusterConfig {
+        // The directory may have been moved.
+        data_dir: data_dir.to_owned(),
+        ..recorded
+    })
+}
+
+/// The same; the given one if there is none.
+pub fn in_force(config: ClusterConfig) -> ClusterConfig {
+    read(&config.data_dir).unwrap_or(config)
 }

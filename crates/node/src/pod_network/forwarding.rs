@@ -42,12 +42,18 @@ pub enum StartError {
 }
 
 impl Forwarding {
-    /// Lets the packets of these ranges pass, in the network namespace of the calling thread.
+    /// Lets the packets of these ranges pass, in the network namespace of the calling thread. Rules that an earlier
+    /// daemon has made in a family without ranges go.
     pub fn start(pods: Vec<IpNet>) -> std::result::Result<Self, StartError> {
         let mut kernel = Nftables::open()?;
         // Before the first look: what changes meanwhile is told.
         let devices = LinkEvents::open()?;
         admit(&mut kernel, &pods);
+        for family in [Family::Ip, Family::Ip6] {
+            if !pods.iter().any(|range| is_in(family, range)) {
+                withdraw_in(&mut kernel, family)?;
+            }
+        }
         let (ended, end) = std::io::pipe()?;
         let follow = move || {
             if let Err(error) = follow(kernel, devices, &pods, &ended) {
@@ -137,18 +143,21 @@ fn admit_in(kernel: &mut Nftables, family: Family, chain: &BaseChain, ranges: &[
 /// Takes the rules away, whichever process put them there.
 pub fn withdraw() -> Result<()> {
     let mut kernel = Nftables::open()?;
-    for family in [Family::Ip, Family::Ip6] {
-        for chain in forward_chains(&mut kernel, family)? {
-            let rules = ours(&mut kernel, family, &chain)?;
-            if rules.is_empty() {
-                continue;
-            }
-            let mut batch = Batch::new();
-            for handle in rules {
-                batch.delete_rule(family, &chain.table, &chain.name, handle);
-            }
-            kernel.commit(batch)?;
+    withdraw_in(&mut kernel, Family::Ip)?;
+    withdraw_in(&mut kernel, Family::Ip6)
+}
+
+fn withdraw_in(kernel: &mut Nftables, family: Family) -> Result<()> {
+    for chain in forward_chains(kernel, family)? {
+        let rules = ours(kernel, family, &chain)?;
+        if rules.is_empty() {
+            continue;
         }
+        let mut batch = Batch::new();
+        for handle in rules {
+            batch.delete_rule(family, &chain.table, &chain.name, handle);
+        }
+        kernel.commit(batch)?;
     }
     Ok(())
 }

@@ -102,6 +102,13 @@ pub struct PodNetwork {
     pools: Mutex<Vec<AddressPool>>,
 }
 
+/// Takes back the node's own addresses and routes that a daemon before had and this one does without: those of a
+/// family that the cluster has no more.
+pub fn withdraw(before: &PodNetworkConfig, now: &PodNetworkConfig) -> Result<(), Error> {
+    let mut host = Rtnetlink::open().map_err(Error::Prepare)?;
+    node_side::take_back(&mut host, before, Some(now))
+}
+
 impl PodNetwork {
     /// Prepares the node — forwarding, its own addresses, the routes to the Services — in the network namespace of the
     /// calling thread, and takes over the pods that are attached already.
@@ -284,7 +291,7 @@ impl PodNetwork {
             }
         }
         let mut host = self.host.lock();
-        node_side::tear_down(&mut host, &self.config, &self.node_addresses, self.mtu).map_err(Error::Prepare)
+        node_side::take_back(&mut host, &self.config, None)
     }
 
     fn remove(&self, device: &str, netns_path: &Path) -> Result<(), net::Error> {

@@ -45,7 +45,7 @@ pub(super) fn prepare(
     }
     for &range in &config.service_cidrs {
         let device = service_device(host, range, mtu)?;
-        host.add_route(&service_route(range, node_addresses, device, mtu))?;
+        host.add_route(&service_route(range, node_addresses, device, Some(mtu)))?;
     }
     for range in &config.pod_cidrs {
         // Who connects to a pod that is gone, by a name kept in mind, learns that at once and tries the next address.
@@ -61,29 +61,45 @@ pub(super) fn prepare(
     Ok(mtu)
 }
 
-/// Takes back addresses and routes. Forwarding stays on: others may rely on it by now.
-pub(super) fn tear_down(
+/// Takes back the addresses and routes of a configuration but those of another. Forwarding stays on: others may rely
+/// on it by now.
+pub(super) fn take_back(
     host: &mut Rtnetlink,
     config: &PodNetworkConfig,
-    node_addresses: &[IpAddr],
-    mtu: u32,
-) -> Result<(), net::Error> {
-    for range in &config.pod_cidrs {
-        host.delete_unreachable((range.network(), range.prefix_len()))?;
-    }
-    let loopback = host.loopback()?;
-    for &range in &config.service_cidrs {
-        if range.addr().is_ipv4() {
-            host.delete_route(&service_route(range, node_addresses, loopback, mtu))?;
+    kept: Option<&PodNetworkConfig>,
+) -> Result<(), Error> {
+    let mut addresses = node_addresses(config)?;
+    let mut kept_addresses = kept.map(node_addresses).transpose()?.unwrap_or_default();
+    addresses.extend(&config.local_addresses);
+    kept_addresses.extend(kept.into_iter().flat_map(|kept| &kept.local_addresses));
+    let kept_pods = kept.map_or(&[][..], |kept| &kept.pod_cidrs);
+    let kept_services = kept.map_or(&[][..], |kept| &kept.service_cidrs);
+    let mut delete = || {
+        for range in config.pod_cidrs.iter().filter(|range| !kept_pods.contains(range)) {
+            host.delete_unreachable((range.network(), range.prefix_len()))?;
         }
-    }
-    if let Some(device) = host.link(SERVICE_DEVICE)? {
-        host.delete_link(device.index)?;
-    }
-    for &ip in config.local_addresses.iter().chain(node_addresses) {
-        host.delete_address(loopback, ip, host_prefix(ip))?;
-    }
-    Ok(())
+        let loopback = host.loopback()?;
+        let device = host.link(SERVICE_DEVICE)?.map(|device| device.index);
+        let gone = config.service_cidrs.iter();
+        for range in gone.filter(|range| !kept_services.contains(range)) {
+            let over = if range.addr().is_ipv6() {
+                device
+            } else {
+                Some(loopback)
+            };
+            if let Some(over) = over {
+                host.delete_route(&service_route(*range, &addresses, over, None))?;
+            }
+        }
+        if let Some(device) = device.filter(|_| !kept_services.iter().any(|range| range.addr().is_ipv6())) {
+            host.delete_link(device)?;
+        }
+        for &ip in addresses.iter().filter(|ip| !kept_addresses.contains(ip)) {
+            host.delete_address(loopback, ip, host_prefix(ip))?;
+        }
+        Ok(())
+    };
+    delete().map_err(Error::Prepare)
 }
 
 /// The packet size of the default route's device, of the primary family if both have one.
@@ -101,7 +117,7 @@ fn default_route_mtu(host: &mut Rtnetlink, node_addresses: &[IpAddr]) -> Result<
 /// The route that the node's own connections to Services take until the packet rules turn them to an endpoint. What
 /// they do not turn is dropped there, and never leaves on the device. Its packet size is that of the pods, which is
 /// what counts in the end.
-fn service_route(range: IpNet, node_addresses: &[IpAddr], device: u32, mtu: u32) -> Route {
+fn service_route(range: IpNet, node_addresses: &[IpAddr], device: u32, mtu: Option<u32>) -> Route {
     let same_family = |ip: &&IpAddr| ip.is_ipv6() == range.addr().is_ipv6();
     Route {
         destination: (range.network(), range.prefix_len()),
@@ -109,7 +125,7 @@ fn service_route(range: IpNet, node_addresses: &[IpAddr], device: u32, mtu: u32)
         gateway: None,
         source: node_addresses.iter().find(same_family).copied(),
         scope: Scope::Link,
-        mtu: Some(mtu),
+        mtu,
     }
 }
 

@@ -9,7 +9,9 @@ use super::elements::{self, set_of, sets};
 use super::rules::{CLASSES, INSIDE_CLASSES, Rules, TABLE, is_by_iptables};
 use coracle_dataplane::{Class, Commit, Config, Key, Operation, Pick, Source, State, Value};
 use coracle_kernel::net::Result;
-use coracle_kernel::net::nftables::{Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict};
+use coracle_kernel::net::nftables::{
+    self, Batch, Element, ElementData, Family, Nftables, OWNER, PERSIST, Verdict,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers of classes begin here; a packet's priority, which holds them, is never like this otherwise.
@@ -22,7 +24,10 @@ const ELEMENTS_AT_ONCE: usize = 512;
 pub(super) struct KernelTables {
     nft: Nftables,
     tables: Vec<Table>,
-    followed_iptables: bool,
+    /// Families that this daemon does without, where an earlier one had Services.
+    unused: Vec<Family>,
+    /// Families whose Services the process before had in the chains of iptables.
+    by_iptables: Vec<Family>,
 }
 
 /// The table of one address family.
@@ -45,7 +50,7 @@ impl KernelTables {
     pub fn open(config: &Config) -> Result<Self> {
         let mut nft = Nftables::open()?;
         let mut tables = Vec::new();
-        let mut followed_iptables = false;
+        let mut by_iptables = Vec::new();
         for ipv6 in config.families() {
             let family = if ipv6 { Family::Ip6 } else { Family::Ip };
             let rules = Rules::new(family, config);
@@ -85,35 +90,54 @@ impl KernelTables {
                     }
                     result => result?,
                 }
-                followed_iptables |= existing
-                    .as_ref()
-                    .and_then(|existing| existing.comment.as_deref())
-                    .is_some_and(is_by_iptables);
+                if says_by_iptables(existing.as_ref()) {
+                    by_iptables.push(family);
+                }
                 table.outdated = !replace
                     && existing.is_some_and(|existing| existing.comment.as_ref() != Some(&table.comment));
                 break;
             }
             tables.push(table);
         }
+        let mut unused = Vec::new();
         for family in [Family::Ip, Family::Ip6] {
-            // An earlier daemon had Services in a family that this one does without.
             let is_used = tables.iter().any(|table| table.rules.family == family);
-            if !is_used && nft.table(family, TABLE)?.is_some() {
-                let mut batch = Batch::new();
-                batch.delete_table(family, TABLE);
-                nft.commit(batch)?;
+            if !is_used && let Some(existing) = nft.table(family, TABLE)? {
+                unused.push(family);
+                if says_by_iptables(Some(&existing)) {
+                    by_iptables.push(family);
+                }
             }
         }
         Ok(Self {
             nft,
             tables,
-            followed_iptables,
+            unused,
+            by_iptables,
         })
     }
 
-    /// Whether the process before had the Services in the chains of iptables.
+    /// Whether the process before had Services in the chains of iptables, in the families of this one.
     pub fn followed_iptables(&self) -> bool {
-        self.followed_iptables
+        let mut families = self.by_iptables.iter();
+        families.any(|family| !self.unused.contains(family))
+    }
+
+    /// The same for the other families, of which nothing is to be left: true for IPv6.
+    pub fn left_in_iptables(&self) -> impl Iterator<Item = bool> {
+        let families = self.by_iptables.iter();
+        let left = families.filter(|family| self.unused.contains(family));
+        left.map(|family| *family == Family::Ip6)
+    }
+
+    /// Deletes the tables of families that this daemon does without.
+    pub fn delete_unused(&mut self) -> Result<()> {
+        for family in std::mem::take(&mut self.unused) {
+            let mut batch = Batch::new();
+            batch.delete_table(family, TABLE);
+            self.nft.commit(batch)?;
+        }
+        Ok(())
     }
 
     /// Everything in the tables. A table that holds what this version cannot read is outdated too.
@@ -346,6 +370,12 @@ fn is_inside(class: Class) -> bool {
             ..
         })
     )
+}
+
+fn says_by_iptables(existing: Option<&nftables::Table>) -> bool {
+    existing
+        .and_then(|existing| existing.comment.as_deref())
+        .is_some_and(is_by_iptables)
 }
 
 fn read_class(element: &Element) -> Option<(u32, Class)> {

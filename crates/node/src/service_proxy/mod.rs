@@ -123,29 +123,39 @@ pub struct ServiceProxy {
 impl ServiceProxy {
     /// Makes or adopts the packet rules in the network namespace of the calling thread, and starts to work there.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let kernel = KernelTables::open(&config).map_err(|error| {
+        let refused = |error: net::Error| {
             if error.is_not_permitted() {
                 Error::Owned
             } else {
                 Error::Rules(error)
             }
-        })?;
+        };
+        let mut kernel = KernelTables::open(&config).map_err(refused)?;
+        // Somebody took the programs away, and left what they made.
+        let stay = |error: &IptablesError| {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "the chains of proxy mode iptables stay"
+            );
+        };
         let iptables = if config.by_iptables || kernel.followed_iptables() {
             match Iptables::open(config.families()) {
                 Ok(iptables) => Some(iptables),
                 Err(error) if config.by_iptables => return Err(Error::Iptables(error)),
-                // Somebody took the programs away, and left what they made.
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the chains of proxy mode iptables stay"
-                    );
+                    stay(&error);
                     None
                 }
             }
         } else {
             None
         };
+        // The chains first: the table says that there are any.
+        let removed = Iptables::open(kernel.left_in_iptables()).and_then(|mut left| left.remove());
+        if let Err(error) = removed {
+            stay(&error);
+        }
+        kernel.delete_unused().map_err(refused)?;
         let conntrack = Conntrack::open().map_err(Error::Rules)?;
         if let Err(error) = conntrack::record_times() {
             // Nothing depends on it but the answer to when the first packet came.

@@ -3,6 +3,7 @@
 use crate::network_policy;
 use crate::world::*;
 use coracle_dataplane::Config;
+use coracle_kernel::net::nftables::{Family, Nftables};
 use coracle_node::service_proxy::{Event, Looked, ServiceProxy, look};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -219,6 +220,34 @@ fn an_isolated_pod_reaches_itself_through_its_service() {
                 Some(ErrorKind::TimedOut),
                 "nobody else does"
             );
+        }
+    });
+}
+
+#[test]
+fn from_two_families_to_one_leaves_nothing_of_the_other() {
+    on_an_ipv4_node(|_| {
+        let dual = Config {
+            pod_cidrs: ["10.244.0.0/16", "fd00:244::/64"].map(range).into(),
+            service_cidrs: ["10.96.0.0/12", "fd00:96::/112"].map(range).into(),
+            ..by_iptables()
+        };
+        let spec = r#"{"clusterIPs":["10.96.0.80","fd00:96::80"],"ports":[{"name":"","port":80}]}"#;
+        let of_ipv6 = || {
+            let output = Command::new("ip6tables-save").output().expect("ip6tables");
+            let chains = String::from_utf8(output.stdout).expect("text").contains("KUBE-");
+            let mut nft = Nftables::open().expect("a socket");
+            let table = nft.table(Family::Ip6, "coracle").expect("a look");
+            (chains, table.is_some())
+        };
+        for next in [by_iptables(), config()] {
+            let by_iptables = next.by_iptables;
+            drop(proxy_with(dual.clone(), vec![service("web", spec)]));
+            assert_eq!(of_ipv6(), (true, true));
+            assert!(saved().contains("-d 10.96.0.80"), "{}", saved());
+            drop(proxy_with(next, vec![service("web", spec)]));
+            assert_eq!(of_ipv6(), (false, false));
+            assert_eq!(saved().contains("-d 10.96.0.80"), by_iptables, "{}", saved());
         }
     });
 }

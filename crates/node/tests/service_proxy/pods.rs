@@ -4,6 +4,8 @@ use crate::world::*;
 use coracle_kernel::net::netns;
 use coracle_kernel::net::rtnetlink::{Rtnetlink, Scope};
 use coracle_node::pod_network::forwarding::{self, Forwarding};
+use coracle_node::pod_network::{PodNetwork, PodNetworkConfig, withdraw};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -142,6 +144,56 @@ fn many_pods_at_once_and_all_gone() {
                 .all(|address| address.ip != here(NODE_IN_PODS))
         );
         assert_eq!(host.links().expect("links").len(), 2, "lo and the uplink");
+    });
+}
+
+#[test]
+fn from_two_families_to_one_and_nothing_of_the_other_is_left() {
+    on_an_ipv4_node(|world| {
+        // What forwarding brings stays; the world's own network is one of the two.
+        let look = || {
+            [&["address"][..], &["-6", "route"], &["-4", "route"]].map(|args| {
+                let text = command("ip", &[&["-o"], args].concat());
+                let lines = text.lines().filter(|line| !line.contains("fe80::"));
+                lines.map(str::to_owned).collect::<BTreeSet<_>>()
+            })
+        };
+        let before = look();
+        let config = PodNetworkConfig {
+            directory: world.directory.join("pods"),
+            pod_cidrs: vec![range("10.244.0.0/16")],
+            service_cidrs: vec![range("10.96.0.0/12")],
+            local_addresses: vec![DNS.into()],
+            mtu: None,
+        };
+        let mut dual = config.clone();
+        dual.pod_cidrs.push(range("fd00:244::/64"));
+        dual.service_cidrs.push(range("fd00:96::/112"));
+        dual.local_addresses
+            .push("fd00:96::a".parse().expect("an address"));
+        PodNetwork::new(dual.clone()).expect("a network of both families");
+        let both = look();
+        assert!(
+            both[0].iter().any(|line| line.contains("fd00:96::a/128")),
+            "{both:?}"
+        );
+        assert!(
+            both[1].iter().any(|line| line.contains("fd00:96::/112")),
+            "{both:?}"
+        );
+        withdraw(&dual, &config).expect("one family goes");
+        assert_eq!(look(), before);
+        withdraw(&dual, &config).expect("there is nothing left to go");
+        // From other ranges to these, as well.
+        let moved = PodNetworkConfig {
+            pod_cidrs: vec![range("10.245.0.0/16")],
+            service_cidrs: vec![range("10.112.0.0/12")],
+            local_addresses: vec!["10.112.0.10".parse().expect("an address")],
+            ..config.clone()
+        };
+        PodNetwork::new(moved.clone()).expect("a network of other ranges");
+        withdraw(&moved, &config).expect("they go");
+        assert_eq!(look(), before);
     });
 }
 
