@@ -69,11 +69,19 @@ impl Thread {
     /// The kernel tells from now on, whenever the thread comes to listen: of a connection that begins after this, it
     /// tells the end.
     fn start(proxy: Sender<Message>) -> std::result::Result<Self, Box<dyn std::error::Error>> {
-        let sockets = (Conntrack::open()?, Events::open()?);
         let (sleep, wake) = std::io::pipe()?;
         let (endpoints, inbox) = mpsc::channel();
+        let counter = Counter {
+            proxy,
+            inbox,
+            sleep,
+            events: Events::open()?,
+            conntrack: Some(Conntrack::open()?),
+            stale: false,
+            counts: Counts::default(),
+        };
         let run = move || {
-            if let Err(error) = run(&proxy, &inbox, sleep, sockets) {
+            if let Err(error) = counter.run() {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "connections are counted no more"
@@ -110,37 +118,70 @@ impl Drop for Thread {
     }
 }
 
-fn run(
-    proxy: &Sender<Message>,
-    inbox: &Receiver<BTreeSet<Counted>>,
-    mut sleep: PipeReader,
-    (mut conntrack, mut events): (Conntrack, Events),
-) -> Result<()> {
-    let mut counts = Counts::default();
-    loop {
-        let left = counts
+/// What the thread works with.
+#[derive(Debug)]
+struct Counter {
+    proxy: Sender<Message>,
+    inbox: Receiver<BTreeSet<Counted>>,
+    sleep: PipeReader,
+    events: Events,
+    /// None after a failure: what is left of its answer would be taken for the next one.
+    conntrack: Option<Conntrack>,
+    /// What is counted is not what there is.
+    stale: bool,
+    counts: Counts,
+}
+
+impl Counter {
+    fn run(mut self) -> Result<()> {
+        while self.step()? {}
+        Ok(())
+    }
+
+    /// Waits until something happens and tells what came of it. False if nobody wants to know any more.
+    fn step(&mut self) -> Result<bool> {
+        let left = self
+            .counts
             .crowd_until()
             .map(|end| end.saturating_duration_since(Instant::now()));
-        if events.wait(sleep.as_fd(), left)? {
-            match sleep.read(&mut [0; 64]) {
+        if self.events.wait(self.sleep.as_fd(), left)? {
+            match self.sleep.read(&mut [0; 64]) {
                 Ok(1..) => (),
-                Ok(0) | Err(_) => return Ok(()),
+                Ok(0) | Err(_) => return Ok(false),
             }
-            if let Some(endpoints) = inbox.try_iter().last() {
-                counts.set_endpoints(endpoints);
-                counts.list(&mut conntrack)?;
+            if let Some(endpoints) = self.inbox.try_iter().last() {
+                self.counts.set_endpoints(endpoints);
+                self.stale = true;
             }
         }
-        if !events.read(|event| counts.note(&event))? {
+        if let Err(error) = self.count() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot count connections: counting anew when the next one comes or goes"
+            );
+            self.conntrack = None;
+            self.stale = true;
+        }
+        self.counts.end_crowd(Instant::now());
+        let news = self.counts.take_news(Instant::now());
+        Ok(news.is_empty() || self.proxy.send(Message::Connections(news)).is_ok())
+    }
+
+    /// Takes in what the kernel has told.
+    fn count(&mut self) -> Result<()> {
+        if !self.events.read(|event| self.counts.note(&event))? {
             tracing::warn!("connections came faster than they were counted: counting anew");
-            counts.list(&mut conntrack)?;
+            self.stale = true;
         }
-        counts.look(&mut conntrack)?;
-        counts.end_crowd(Instant::now());
-        let news = counts.take_news(Instant::now());
-        if !news.is_empty() && proxy.send(Message::Connections(news)).is_err() {
-            return Ok(());
+        let conntrack = match &mut self.conntrack {
+            Some(conntrack) => conntrack,
+            None => self.conntrack.insert(Conntrack::open()?),
+        };
+        if self.stale {
+            self.counts.list(conntrack)?;
+            self.stale = false;
         }
+        self.counts.look(conntrack)
     }
 }
 
@@ -287,3 +328,6 @@ fn endpoint(flow: &Flow) -> Option<Counted> {
     flow.destination_rewritten
         .then(|| (protocol, Target::new(ip, port)))
 }
+
+#[cfg(test)]
+mod tests;
