@@ -97,14 +97,18 @@ fn a_change_is_told_from_the_write_to_the_first_packet() -> Result<()> {
         "{told:?}"
     );
 
-    // A change of the Service alone: another story, with the names and without a first packet yet.
+    // A change of the Service alone: another story, without a first packet yet, and without names: they are the same.
     let patch = r#"{"spec":{"sessionAffinity":"ClientIP"}}"#;
     cluster.kubectl(&["patch", "service", "web", "-p", patch])?;
     let told = eventually("the new story", SOON, || {
         let told = trace(&cluster, &["web"])?.stdout;
-        ensure!(told.contains("cluster DNS") && told.contains("kernel"), "{told}");
+        ensure!(
+            told.contains("sessionAffinity") && told.contains("kernel"),
+            "{told}"
+        );
         Ok(told)
     })?;
+    assert!(!told.contains("cluster DNS"), "{told}");
     assert!(
         told.contains("Service web changed: spec.sessionAffinity"),
         "{told}"
@@ -114,6 +118,45 @@ fn a_change_is_told_from_the_write_to_the_first_packet() -> Result<()> {
         told.contains("no connection that began since is tracked"),
         "{told}"
     );
+
+    // The condition of a Service that nobody is behind comes ten seconds later, and is no change on its way to packets.
+    let nobody = "apiVersion: v1\nkind: Service\nmetadata: {name: nobody}\nspec: {selector: {app: nobody}, ports: [{port: 80}]}\n";
+    cluster.apply(nobody)?;
+    cluster.kubectl(&[
+        "wait",
+        "service/nobody",
+        "--for=condition=coracle.dev/Reachable=False",
+        "--timeout=60s",
+    ])?;
+    let told = trace(&cluster, &["nobody", "--output", "json"])?.stdout;
+    let story: Value = serde_json::from_str(&told)?;
+    let steps = story["steps"].as_array().context("no steps")?;
+    assert_eq!(
+        steps[0]["text"], "Service nobody created, by kubectl-client-side-apply",
+        "{story:#}"
+    );
+    for part in ["serviceProxy", "kernel", "clusterDns"] {
+        assert!(steps.iter().any(|step| step["part"] == part), "{story:#}");
+    }
+    let at_once = |step: &Value| {
+        step["afterMicroseconds"]
+            .as_i64()
+            .is_some_and(|after| after < 5_000_000)
+    };
+    assert!(steps.iter().all(at_once), "{story:#}");
+    // An annotation is a change, too: packets may depend on it.
+    cluster.kubectl(&[
+        "annotate",
+        "service",
+        "nobody",
+        "coracle.dev/balancing=round-robin",
+    ])?;
+    eventually("the story of an annotation", SOON, || {
+        let told = trace(&cluster, &["nobody"])?.stdout;
+        let written = "Service nobody changed: metadata.annotations, by kubectl-annotate";
+        ensure!(told.contains(written) && told.contains("kernel"), "{told}");
+        Ok(())
+    })?;
 
     // What was written before the daemon's start is not remembered, and the story says so.
     cluster.kill()?;

@@ -237,18 +237,20 @@ impl Tables {
         self.policies.judge(connection)
     }
 
-    /// Adds or updates a Service.
-    pub fn set_service(&mut self, service: &Service) {
+    /// Adds or updates a Service. Whether anything that packets depend on is new.
+    pub fn set_service(&mut self, service: &Service) -> bool {
         let metadata = &service.metadata;
         let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
-            return;
+            return false;
         };
         let key = ServiceKey::new(namespace, name);
         let ports = [false, true].map(|ipv6| ServicePort::of(service, ipv6));
-        if self.services.get(&key) != Some(&ports) {
+        let is_new = self.services.get(&key) != Some(&ports);
+        if is_new {
             self.services.insert(key.clone(), ports);
             self.changed.insert(Owner::Service(key));
         }
+        is_new
     }
 
     /// Removes a Service.
@@ -265,24 +267,27 @@ impl Tables {
     }
 
     /// Adds or updates an EndpointSlice.
-    pub fn set_slice(&mut self, slice: &EndpointSlice) {
+    pub fn set_slice(&mut self, slice: &EndpointSlice) -> bool {
         let (Some(namespace), Some(name)) = (&slice.metadata.namespace, &slice.metadata.name) else {
-            return;
+            return false;
         };
         let id = (namespace.clone(), name.clone());
         let service = Self::service_of(slice);
         if self.slice_services.get(&id) != service.as_ref() {
             self.remove_slice(&id.0, &id.1);
         }
-        if let Some(service) = service {
-            let slice = Slice::of(slice, &self.config.node_name);
-            let slices = self.slices.entry(service.clone()).or_default();
-            if slices.get(&id.1) != Some(&slice) {
-                slices.insert(id.1.clone(), slice);
-                self.slice_services.insert(id, service.clone());
-                self.changed.insert(Owner::Service(service));
-            }
+        let Some(service) = service else {
+            return false;
+        };
+        let slice = Slice::of(slice, &self.config.node_name);
+        let slices = self.slices.entry(service.clone()).or_default();
+        let is_new = slices.get(&id.1) != Some(&slice);
+        if is_new {
+            slices.insert(id.1.clone(), slice);
+            self.slice_services.insert(id, service.clone());
+            self.changed.insert(Owner::Service(service));
         }
+        is_new
     }
 
     /// Removes an EndpointSlice.

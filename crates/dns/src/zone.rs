@@ -106,10 +106,14 @@ impl Zone {
         self.namespaces.remove(name);
     }
 
-    /// Adds or replaces a Service.
-    pub fn upsert_service(&mut self, service: &Service) {
+    /// Adds or replaces a Service. Whether its names change, but for those of endpoints.
+    pub fn upsert_service(&mut self, service: &Service) -> bool {
         let (namespace, name) = key(&service.metadata);
         let target = Target::of(service);
+        let known = self.services.get(&namespace).and_then(|known| known.get(&name));
+        if known.is_some_and(|known| known.target.as_ref() == Some(&target)) {
+            return false;
+        }
         self.forget_cluster_ips(&namespace, &name);
         if let Target::Cluster { addresses, .. } = &target {
             for address in addresses {
@@ -119,6 +123,7 @@ impl Zone {
         }
         self.known(namespace, name).target = Some(target);
         self.serial = self.serial.wrapping_add(1);
+        true
     }
 
     /// Removes a Service.
@@ -131,11 +136,17 @@ impl Zone {
         self.serial = self.serial.wrapping_add(1);
     }
 
-    /// Adds or replaces an EndpointSlice.
-    pub fn upsert_slice(&mut self, slice: &EndpointSlice) {
+    /// Adds or replaces an EndpointSlice. Whether its Service has endpoints, or names of endpoints, that it had not.
+    pub fn upsert_slice(&mut self, slice: &EndpointSlice) -> bool {
         let (namespace, name) = key(&slice.metadata);
+        let new = Slice::of(slice);
+        let id = self.slice_ids.get(&(namespace.clone(), name.clone()));
+        let known = id.and_then(|id| self.slices.get(id));
+        if known.is_some() && known == new.as_ref() {
+            return false;
+        }
         self.remove_slice(&namespace, &name);
-        let Some(slice) = Slice::of(slice) else { return };
+        let Some(slice) = new else { return false };
         let id = self.next_slice;
         self.next_slice += 1;
         self.endpoint_ips
@@ -145,6 +156,7 @@ impl Zone {
             .push(id);
         self.slices.insert(id, slice);
         self.slice_ids.insert((namespace, name), id);
+        true
     }
 
     /// Removes an EndpointSlice.

@@ -39,9 +39,9 @@ pub struct Timeline {
 pub struct Names {
     /// The Service first had its record.
     pub first: Timestamp,
-    /// The zone last took the Service as it is.
+    /// Its names last changed, but for its endpoints.
     pub service: Timestamp,
-    /// The zone last took one of its EndpointSlices: what the addresses of a headless Service come from.
+    /// One of its EndpointSlices last changed: what the addresses of a headless Service come from.
     pub endpoints: Option<Timestamp>,
 }
 
@@ -106,8 +106,10 @@ pub async fn run(
                 Some(event) = services.recv() => match event {
                     Event::Applied { key, object, .. } => {
                         if let Some(service) = decode::<Service>(&object) {
-                            zone.write().upsert_service(&service);
-                            timeline.has_service(key);
+                            // Other writes, such as of conditions, are none of the names.
+                            if zone.write().upsert_service(&service) {
+                                timeline.has_service(key);
+                            }
                         }
                     }
                     Event::Deleted { key, .. } => {
@@ -120,8 +122,9 @@ pub async fn run(
                 Some(event) = slices.recv() => match event {
                     Event::Applied { object, .. } => {
                         if let Some(slice) = decode::<EndpointSlice>(&object) {
-                            zone.write().upsert_slice(&slice);
-                            timeline.has_endpoints(&slice);
+                            if zone.write().upsert_slice(&slice) {
+                                timeline.has_endpoints(&slice);
+                            }
                             endings.tell();
                         }
                     }

@@ -257,10 +257,12 @@ impl Names {
         let mut zone = self.zone.write();
         match watch.next(api) {
             Some(Seen::Applied(key, object, _)) => {
-                match index {
-                    0 => zone.upsert_service(&decode(object)),
-                    1 => zone.upsert_slice(&decode(object)),
-                    _ => zone.upsert_namespace(&key.name),
+                if index == 0 {
+                    zone.upsert_service(&decode(object));
+                } else if index == 1 {
+                    zone.upsert_slice(&decode(object));
+                } else {
+                    zone.upsert_namespace(&key.name);
                 }
                 format!("dns sees {} {key}", resource.resource)
             }

@@ -435,6 +435,25 @@ fn load_balancers_let_through_who_is_in_their_source_ranges() {
     }
 }
 
+#[test]
+fn what_packets_do_not_depend_on_is_no_change() {
+    let web = || service("web", r#"{"clusterIP":"10.96.0.80","ports":[{"port":80}]}"#, "{}");
+    let mut tables = Tables::new(config());
+    assert!(tables.set_service(&web()));
+    assert!(tables.set_slice(&slice("a", "web", PORT, &["10.244.0.5"])));
+    let mut told = web();
+    let condition = r#"{"conditions":[{"type":"coracle.dev/Reachable","status":"False","reason":"A","message":"",
+        "lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
+    told.status = serde_json::from_str(condition).expect("a status");
+    assert!(!tables.set_service(&told));
+    assert!(!tables.set_slice(&slice("a", "web", PORT, &["10.244.0.5"])));
+    assert!(tables.set_slice(&slice("a", "web", PORT, &["10.244.0.6"])));
+    let mut balanced = web();
+    let annotations = [("coracle.dev/balancing".to_owned(), "round-robin".to_owned())];
+    balanced.metadata.annotations = Some(annotations.into());
+    assert!(tables.set_service(&balanced));
+}
+
 /// Who is not in the ranges does not learn whether somebody would answer; upstream looks at the ranges first, too.
 #[test]
 fn source_ranges_hold_where_there_is_no_endpoint() {

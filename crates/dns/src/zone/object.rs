@@ -55,7 +55,7 @@ pub enum Target {
     External(String),
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Slice {
     pub namespace: String,
     pub service: String,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{upsert_service, upsert_slice};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -129,4 +129,41 @@ fn dashed_names_and_back() {
     for text in ["", "web", "1-2-3", "1-2-3-4-5", "1-2-3-256", &"1-".repeat(30)] {
         assert_eq!(undashed(text), None, "{text}");
     }
+}
+
+#[test]
+fn what_changes_no_name_is_no_change() {
+    let service = |port: u16, status: Value| -> Service {
+        let service = json!({
+            "metadata": {"namespace": "default", "name": "web"},
+            "spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"name": "http", "port": port}]},
+            "status": status,
+        });
+        serde_json::from_value(service).expect("a Service")
+    };
+    let slice = |trigger: &str, ip: &str| -> EndpointSlice {
+        let slice = json!({
+            "metadata": {"namespace": "default", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"},
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": trigger}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+        });
+        serde_json::from_value(slice).expect("an EndpointSlice")
+    };
+    let mut zone = Zone::new("cluster.local").expect("a domain");
+    assert!(zone.upsert_service(&service(80, json!({}))));
+    assert!(zone.upsert_slice(&slice("2026-01-01T00:00:00Z", "10.244.0.5")));
+    let serial = zone.serial();
+    let told = json!({"conditions": [{"type": "coracle.dev/Reachable", "status": "False", "reason": "A",
+        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    assert!(!zone.upsert_service(&service(80, told)));
+    assert!(!zone.upsert_slice(&slice("2026-01-01T00:00:09Z", "10.244.0.5")));
+    assert_eq!(zone.serial(), serial);
+    assert!(zone.upsert_service(&service(81, json!({}))));
+    assert!(zone.upsert_slice(&slice("2026-01-01T00:00:09Z", "10.244.0.6")));
+    assert_ne!(zone.serial(), serial);
+    // One that comes again is new.
+    zone.remove_service("default", "web");
+    assert!(zone.upsert_service(&service(81, json!({}))));
 }

@@ -12,7 +12,7 @@ pub struct ServiceTimeline {
     pub service_seen: Option<Timestamp>,
     /// Its rules were first in the kernel, be it to refuse connections.
     pub programmed: Option<Timestamp>,
-    /// One of its EndpointSlices was last seen to change.
+    /// One of its EndpointSlices was last seen to change, as far as packets depend on it.
     pub endpoints_seen: Option<Timestamp>,
     /// The rules were in the kernel that followed from that.
     pub endpoints_programmed: Option<Timestamp>,
@@ -22,7 +22,7 @@ pub struct ServiceTimeline {
     pub endpoints: u16,
 }
 
-/// A change of a Service or of its EndpointSlices on its way into the kernel.
+/// A change that packets depend on, of a Service or of its EndpointSlices, on its way into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastChange {
     /// The change was seen.

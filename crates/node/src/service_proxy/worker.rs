@@ -170,18 +170,23 @@ impl Worker {
     fn feed(&mut self, event: Event, at: Timestamp) {
         match event {
             Event::Service(service) => {
-                if let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) {
+                // Other writes, such as of conditions, are no change on its way to the packets.
+                let is_new = self.tables.set_service(&service);
+                if let (true, Some(namespace), Some(name)) =
+                    (is_new, &service.metadata.namespace, &service.metadata.name)
+                {
                     self.timeline.service_seen(&ServiceKey::new(namespace, name), at);
                 }
-                self.tables.set_service(&service);
             }
             Event::ServiceGone(key) => self.tables.remove_service(&key),
             Event::EndpointSlice(slice) => {
+                let is_new = self.tables.set_slice(&slice);
                 if let Some(key) = Tables::service_of(&slice) {
-                    self.timeline.endpoints_seen(&key, at);
+                    if is_new {
+                        self.timeline.endpoints_seen(&key, at);
+                    }
                     self.triggers.extend(self.metrics.trigger(&slice));
                 }
-                self.tables.set_slice(&slice);
             }
             Event::EndpointSliceGone { namespace, name } => self.tables.remove_slice(&namespace, &name),
             Event::Pod(pod) => self.tables.set_pod(&self.known_pods.applied(pod)),

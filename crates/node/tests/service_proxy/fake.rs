@@ -87,8 +87,8 @@ fn the_fake_kernel_and_the_real_one_agree() {
                 match event {
                     Event::Service(service) => tables.set_service(service),
                     Event::EndpointSlice(slice) => tables.set_slice(slice),
-                    _ => (),
-                }
+                    _ => false,
+                };
             }
             tables.change();
             let _proxy = proxy(events);

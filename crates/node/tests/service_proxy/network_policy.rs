@@ -552,8 +552,12 @@ fn feed(tables: &mut Tables, event: Event) {
         Event::Pod(pod) => tables.set_pod(&pod),
         Event::Namespace(namespace) => tables.set_namespace(&namespace),
         Event::NetworkPolicy(policy) => tables.set_policy(&policy),
-        Event::Service(service) => tables.set_service(&service),
-        Event::EndpointSlice(slice) => tables.set_slice(&slice),
+        Event::Service(service) => {
+            tables.set_service(&service);
+        }
+        Event::EndpointSlice(slice) => {
+            tables.set_slice(&slice);
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -32,33 +32,43 @@ impl Change {
         self.object().name()
     }
 
-    /// Who wrote last, by the managed fields.
+    /// Who wrote, by the managed fields: whoever has others than before, and of several the last.
     pub fn by(&self) -> &str {
-        let fields = self
-            .object()
-            .at(&["metadata", "managedFields"])
-            .and_then(Value::as_array);
-        let newest = fields
-            .into_iter()
-            .flatten()
-            .max_by_key(|entry| entry["time"].as_str().unwrap_or_default());
+        let before = self.before.as_ref().map(managed_fields).unwrap_or_default();
+        let after = managed_fields(self.object());
+        let is_new = |entry: &&&Value| !before.contains(*entry);
+        let time = |entry: &&&Value| entry["time"].as_str().unwrap_or_default().to_owned();
+        let newest = after.iter().filter(is_new).max_by_key(time);
+        // A second time in one second leaves no trace.
+        let newest = newest.or_else(|| after.iter().max_by_key(time));
         newest
             .and_then(|entry| entry["manager"].as_str())
             .unwrap_or_default()
     }
 }
 
-/// What a write did to a Service; none if nothing that packets or names depend on.
+fn managed_fields(object: &Value) -> Vec<&Value> {
+    let fields = object
+        .at(&["metadata", "managedFields"])
+        .and_then(Value::as_array);
+    fields.into_iter().flatten().collect()
+}
+
+/// What a write did to a Service; none if nothing that people wrote or that packets depend on: conditions, such as our
+/// own, follow changes.
 pub fn of_service(change: &Change) -> Option<String> {
     let name = change.name();
     match (&change.before, &change.after) {
         (None, _) => Some(format!("Service {name} created")),
         (Some(_), None) => Some(format!("Service {name} deleted")),
         (Some(before), Some(after)) => {
-            let mut fields: Vec<String> = different(&before["spec"], &after["spec"])
+            let mut fields: Vec<String> = ["labels", "annotations"]
                 .into_iter()
-                .map(|field| format!("spec.{field}"))
+                .filter(|field| before["metadata"][field] != after["metadata"][field])
+                .map(|field| format!("metadata.{field}"))
                 .collect();
+            let spec = different(&before["spec"], &after["spec"]);
+            fields.extend(spec.into_iter().map(|field| format!("spec.{field}")));
             if before["status"]["loadBalancer"] != after["status"]["loadBalancer"] {
                 fields.push("status.loadBalancer".to_owned());
             }
@@ -180,7 +190,42 @@ mod tests {
             said(service(1, ""), service(2, "")).as_deref(),
             Some("Service web changed: spec.ports")
         );
-        assert_eq!(said(service(1, "x"), service(1, "y")), None);
+        assert_eq!(
+            said(service(1, "x"), service(2, "y")).as_deref(),
+            Some("Service web changed: metadata.annotations, spec.ports")
+        );
+        let mut told = service(1, "");
+        told["metadata"]["managedFields"] = json!([{"manager": "service-diagnosis-controller"}]);
+        told["metadata"]["resourceVersion"] = json!("9");
+        told["status"] = json!({"conditions": [{"type": "coracle.dev/Reachable", "status": "False"}]});
+        assert_eq!(said(service(1, ""), told), None, "a condition");
+    }
+
+    #[test]
+    fn who_wrote_is_who_has_other_fields_than_before() {
+        let service = |fields: &[(&str, &str)]| {
+            let fields: Vec<Value> = fields
+                .iter()
+                .map(|(manager, time)| json!({"manager": manager, "time": time}))
+                .collect();
+            json!({"metadata": {"name": "web", "managedFields": fields}})
+        };
+        let before = [
+            ("kubectl", "2026-01-01T00:00:01Z"),
+            ("lb", "2026-01-01T00:00:05Z"),
+        ];
+        let after = [
+            ("kubectl", "2026-01-01T00:00:05Z"),
+            ("lb", "2026-01-01T00:00:05Z"),
+        ];
+        assert_eq!(change(service(&before), service(&after)).by(), "kubectl");
+        assert_eq!(change(json!(null), service(&before)).by(), "lb");
+        assert_eq!(
+            change(service(&before), service(&before)).by(),
+            "lb",
+            "within a second"
+        );
+        assert_eq!(change(service(&before), json!(null)).by(), "lb", "deleted");
     }
 
     #[test]
