@@ -1,9 +1,10 @@
 //! A machine without a cluster: a network namespace of its own, with Pods where they are wanted. All of it goes when
-//! the measurement ends.
+//! the measurement ends, however it ends.
 
 use anyhow::{Context, Result};
 use coracle_kernel::net::netns;
 use coracle_node::pod_network::{PodInterface, PodNetwork, PodNetworkConfig};
+use coracle_testkit::Guard;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -22,6 +23,7 @@ pub struct Machine {
 /// Runs a measurement on a thread inside a fresh namespace.
 pub fn run<T: Send>(work: impl FnOnce(&Machine) -> Result<T> + Send) -> Result<T> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let _guard = Guard::new(directory.path())?;
     let name = directory.path().join("machine");
     let done = netns::create(&name, |_| {
         Ok(Machine::new(directory.path()).and_then(|machine| {

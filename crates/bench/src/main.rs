@@ -21,6 +21,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = end_with_parent() {
+        eprintln!("bench: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match run(&args) {
@@ -52,6 +56,17 @@ fn run(args: &[&str]) -> Result<()> {
             "one of: up, idle, pod-start, endpoint, binary, dataplane, connect, propagation, dns, rollout"
         ),
     }
+}
+
+/// Nobody reads the figures of a measurement whose caller was killed; what it has made goes with it.
+fn end_with_parent() -> Result<()> {
+    let parent = rustix::process::getppid();
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("cannot ask to be told of the end of the caller")?;
+    if rustix::process::getppid() != parent {
+        bail!("the caller has ended");
+    }
+    Ok(())
 }
 
 /// The binary under test: built into the same directory as this program.

@@ -201,6 +201,47 @@ fn down_after_everything_was_killed() -> Result<()> {
     delete_and_look(&cluster, &before)
 }
 
+/// This process is killed the hard way with a cluster up: whoever runs tests and figures does that to them.
+#[test]
+fn a_killed_test_leaves_no_cluster() -> Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args([
+            "cluster_whose_test_is_killed",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("piped")?).lines();
+    let told = |line: String| Some((line.split_once("cluster in ")?.1.to_owned(), child.id()));
+    let (directory, id) = lines.map_while(Result::ok).find_map(told).context("a cluster")?;
+    child.kill()?;
+    child.wait()?;
+    let directory = Path::new(&directory);
+    eventually("nothing is left", POD_READY, || {
+        let left = processes_in(directory);
+        ensure!(left.is_empty() && !directory.exists(), "{left:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        ensure!(!mounts.contains(&*directory.to_string_lossy()), "{mounts}");
+        ensure!(!mounts.contains(&format!("/run/netns/cn-{id}-")), "{mounts}");
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "a part of another test, which runs it as a process of its own"]
+fn cluster_whose_test_is_killed() -> Result<()> {
+    let cluster = Cluster::start(BINARY)?;
+    cluster.load_busybox()?;
+    run_pod(&cluster, "one")?;
+    println!("cluster in {}", cluster.directory().display());
+    // Until it is killed, or whoever waits for that is.
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
 /// SIGKILL to the processes of a directory: the shims. Waits for their end.
 fn kill_all_in(directory: &Path) -> Result<()> {
     let processes = processes_in(directory);

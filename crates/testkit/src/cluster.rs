@@ -1,5 +1,6 @@
 //! One cluster: `coracle up` as a child process.
 
+use crate::guard::Guard;
 use crate::network::{NODE_IP, Network};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub struct Cluster {
     directory: tempfile::TempDir,
     child: Option<Child>,
     extra: Vec<String>,
+    /// Last: what is dropped before it may still be interrupted.
+    _guard: Guard,
 }
 
 /// What a command said.
@@ -60,12 +63,16 @@ impl Cluster {
 
     /// Network and directory of a cluster that has yet to start.
     pub fn prepare(binary: &str, extra: &[&str]) -> Result<Self> {
+        let network = Network::new()?;
+        let directory = tempfile::Builder::new().prefix("ct").tempdir()?;
+        let guard = Guard::of_cluster(directory.path(), binary.as_ref(), network.namespaces())?;
         Ok(Self {
             binary: binary.into(),
-            network: Network::new()?,
-            directory: tempfile::Builder::new().prefix("ct").tempdir()?,
+            network,
+            directory,
             child: None,
             extra: extra.iter().map(ToString::to_string).collect(),
+            _guard: guard,
         })
     }
 

@@ -56,6 +56,11 @@ impl Network {
         Ok(network)
     }
 
+    /// Names of the namespaces: the node's, and the one outside.
+    pub(crate) fn namespaces(&self) -> (&str, &str) {
+        (&self.node, &self.outside)
+    }
+
     /// A command that will run on the node's network.
     pub fn on_node(&self, program: &str) -> Command {
         enter(&self.node, program)

@@ -77,7 +77,7 @@ pub fn replace_under_load(cluster: &Cluster, times: usize) -> Result<Vec<Outcome
         "--timeout=60s",
     ])?;
     let ip = cluster.kubectl(&["get", "svc", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
-    let directory = tempfile::tempdir()?;
+    let directory = tempfile::tempdir_in(cluster.directory())?;
     std::fs::write(
         directory.path().join("resolv.conf"),
         format!("nameserver {NAME_SERVER}\n"),
