@@ -172,13 +172,15 @@ pub(super) fn parse(payload: &[u8]) -> Option<Flow> {
 fn parse_closing(info: Attributes<'_>) -> Option<bool> {
     const TCP_FIN_WAIT: u8 = 4;
     const TCP_CLOSE: u8 = 8;
+    /// After an abort: a new association begins in the state behind it.
+    const SCTP_CLOSED: u8 = 1;
     const SCTP_SHUTDOWN_SENT: u8 = 5;
     const SCTP_SHUTDOWN_ACK_SENT: u8 = 7;
     let state = |protocol| info.nested(protocol).get(STATE)?.first().copied();
     if let Some(state) = state(TCP_INFO) {
         return Some((TCP_FIN_WAIT..=TCP_CLOSE).contains(&state));
     }
-    state(SCTP_INFO).map(|state| (SCTP_SHUTDOWN_SENT..=SCTP_SHUTDOWN_ACK_SENT).contains(&state))
+    state(SCTP_INFO).map(|state| matches!(state, SCTP_CLOSED | SCTP_SHUTDOWN_SENT..=SCTP_SHUTDOWN_ACK_SENT))
 }
 
 fn parse_tuple(tuple: Attributes<'_>) -> Option<Tuple> {

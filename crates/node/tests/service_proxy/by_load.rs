@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-const WEB: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 80);
+pub const WEB: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 80);
 const PLAIN: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 81);
 
 /// A connection that lasts until it is dropped.
@@ -54,7 +54,7 @@ fn connect(to: Ipv4Addr) -> Held {
 }
 
 /// Waits until the next connection goes to one of these, by the kernel's own tables.
-fn next_is(pods: &[u8]) {
+pub fn next_is(pods: &[u8]) {
     let expected: BTreeSet<u8> = pods.iter().copied().collect();
     let mut best = BTreeSet::new();
     let mut is_so = || {

@@ -2,6 +2,7 @@
 //! packets find the endpoint and the way back, and that their checksum, which is over the ports, too, is right after
 //! those were rewritten. Source: RFC 9260.
 
+use crate::by_load::{WEB, next_is};
 use crate::network_policy::{deny, policy, tell, with};
 use crate::world::*;
 use coracle_dataplane::Config;
@@ -44,6 +45,8 @@ fn signalling(more: &str, pods: &[u8]) -> Vec<Event> {
 
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
+const ABORT: u8 = 6;
+const SHUTDOWN: u8 = 7;
 const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 /// The parameter of an INIT ACK that the client has to send back.
@@ -194,45 +197,80 @@ fn serve(world: &World, pod: &Pod) -> Server {
     server
 }
 
-/// Makes an association: four packets, of which the last two say nothing that the first two did not. Whatever does not
-/// come from the address that was asked is not received.
-fn ask(world: &World, from: From<'_>, (ip, port): (Ipv4Addr, u16), patience: Duration) -> io::Result<Answer> {
-    static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
-    let source = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-    world.at(from, || {
-        let socket = Socket::open()?;
-        sockopt::set_socket_timeout(&socket.0, sockopt::Timeout::Recv, Some(patience))?;
-        rustix::net::connect(&socket.0, &at(ip, 0))?;
-        let exchange = |tag, kind, body| {
-            let question = Packet {
-                source,
-                destination: port,
-                tag,
-                kind,
-                body,
-            };
-            rustix::net::send(&socket.0, &question.write(), SendFlags::empty())?;
-            let (answer, _) = socket.receive(source)?;
-            assert_eq!((answer.source, answer.tag), (port, CLIENT_TAG));
-            Ok::<_, io::Error>(answer)
+/// The client's end of an association.
+struct Association {
+    socket: Socket,
+    source: u16,
+    destination: u16,
+    answer: Answer,
+}
+
+impl Association {
+    /// Four packets, of which the last two say nothing that the first two did not. Whatever does not come from the
+    /// address that was asked is not received.
+    fn new(
+        world: &World,
+        from: From<'_>,
+        (ip, destination): (Ipv4Addr, u16),
+        patience: Duration,
+    ) -> io::Result<Self> {
+        static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+        let socket = world.at(from, || {
+            let socket = Socket::open()?;
+            sockopt::set_socket_timeout(&socket.0, sockopt::Timeout::Recv, Some(patience))?;
+            rustix::net::connect(&socket.0, &at(ip, 0))?;
+            Ok::<_, io::Error>(socket)
+        });
+        let mut association = Self {
+            socket: socket?,
+            source: NEXT_PORT.fetch_add(1, Ordering::Relaxed),
+            destination,
+            answer: Answer {
+                server: Ipv4Addr::UNSPECIFIED,
+                client: Ipv4Addr::UNSPECIFIED,
+            },
         };
-        let answer = exchange(0, INIT, init(CLIENT_TAG))?;
+        let answer = association.exchange(0, INIT, init(CLIENT_TAG))?;
         assert_eq!(
             (answer.kind, &answer.body[..4]),
             (INIT_ACK, &SERVER_TAG.to_be_bytes()[..])
         );
         let cookie = &answer.body[20..];
-        let answer = exchange(SERVER_TAG, COOKIE_ECHO, cookie.to_vec())?;
+        let answer = association.exchange(SERVER_TAG, COOKIE_ECHO, cookie.to_vec())?;
         assert_eq!((answer.kind, &answer.body[..]), (COOKIE_ACK, cookie));
         let mut octets = cookie
             .chunks_exact(4)
             .map(|octets| <[u8; 4]>::try_from(octets).expect("four"));
         let mut ip = || Ipv4Addr::from(octets.next().expect("two addresses"));
-        Ok(Answer {
+        association.answer = Answer {
             server: ip(),
             client: ip(),
-        })
-    })
+        };
+        Ok(association)
+    }
+
+    fn send(&self, tag: u32, kind: u8, body: Vec<u8>) -> io::Result<()> {
+        let packet = Packet {
+            source: self.source,
+            destination: self.destination,
+            tag,
+            kind,
+            body,
+        };
+        rustix::net::send(&self.socket.0, &packet.write(), SendFlags::empty())?;
+        Ok(())
+    }
+
+    fn exchange(&self, tag: u32, kind: u8, body: Vec<u8>) -> io::Result<Packet> {
+        self.send(tag, kind, body)?;
+        let (answer, _) = self.socket.receive(self.source)?;
+        assert_eq!((answer.source, answer.tag), (self.destination, CLIENT_TAG));
+        Ok(answer)
+    }
+}
+
+fn ask(world: &World, from: From<'_>, to: (Ipv4Addr, u16), patience: Duration) -> io::Result<Answer> {
+    Association::new(world, from, to, patience).map(|association| association.answer)
 }
 
 fn answer(world: &World, from: From<'_>, to: (Ipv4Addr, u16)) -> Answer {
@@ -337,6 +375,38 @@ fn policies_tell_sctp_from_tcp() {
             let spec = json!({"podSelector": {}, "ingress": [{"ports": ports}]});
             tell(&proxy, policy("allow", &spec));
             assert_eq!(reach(), [let_through; 2], "{protocol}");
+        }
+    });
+}
+
+#[test]
+fn associations_count_until_they_are_shut_down_or_aborted() {
+    on_a_node(|world| {
+        let pods = [5, 6].map(|number| world.pod(number));
+        let _servers = pods.each_ref().map(|pod| serve(world, pod));
+        let spec = format!(r#"{{"clusterIP":"{WEB}","ports":[{{"name":"s","port":90,"protocol":"SCTP"}}]}}"#);
+        let _proxy = proxy(vec![
+            balanced("signalling", &spec, "least-connections"),
+            slice("signalling", PORTS, &[5, 6]),
+        ]);
+        next_is(&[5, 6]);
+        for (kind, body) in [(SHUTDOWN, vec![0; 4]), (ABORT, Vec::new())] {
+            let associate = |among: &[u8]| {
+                next_is(among);
+                let association = Association::new(world, From::Node, (WEB, 90), PATIENCE);
+                let association = association.expect("an association");
+                let pod = association.answer.server.octets()[3];
+                (association, pod)
+            };
+            let (one, first) = associate(&[5, 6]);
+            let (two, second) = associate(&[11 - first]);
+            next_is(&[5, 6]);
+            for (association, pod, next) in [(one, first, vec![first]), (two, second, vec![5, 6])] {
+                let sent = association.send(SERVER_TAG, kind, body.clone());
+                sent.expect("the end is told");
+                println!("chunk {kind} to {pod}");
+                next_is(&next);
+            }
         }
     });
 }
