@@ -39,12 +39,19 @@ const GATE: &str = "coracle.dev/gate";
 pub async fn measure(client: Client) -> Result<()> {
     start_pod(&client).await?;
     let address = create_service(&client, NAME).await?;
-    for services in [0, MANY] {
-        load(&client, services).await?;
-        // Everything before it has gone the same way.
-        spin(create_service(&client, &format!("after-{services}")).await?, true)?;
+    for count in [0, MANY] {
+        load(&client, count).await?;
+        // Everything before it has gone the same way. It does not stay: the Pod's turn from unready to ready would be
+        // a change of two Services.
+        let last = create_service(&client, "last").await?;
+        spin(last, true)?;
+        let key = Key::new("default", "last");
+        client
+            .delete(&services(), &key, &DeleteOptions::default())
+            .await?;
+        spin(last, false)?;
         tokio::time::sleep(QUIET).await;
-        let suffix = match services {
+        let suffix = match count {
             0 => String::new(),
             many => format!("{many}_"),
         };

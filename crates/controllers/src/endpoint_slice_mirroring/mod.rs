@@ -63,14 +63,11 @@ fn observe<'a>(key: &'a Key, cache: &'a Cache) -> Observed<'a> {
                 && labels.and_then(|labels| labels.get(SKIP)).map(String::as_str) != Some("true")
                 && !annotations.is_some_and(|annotations| annotations.contains_key(LEADER))
         });
-    let slices = cache
-        .in_namespace::<EndpointSlice>(&key.namespace)
-        .filter(|slice| {
-            let label = |name| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-            label(MANAGED_BY).map(String::as_str) == Some(CONTROLLER)
-                && label(SERVICE_NAME) == Some(&key.name)
-                && slice.metadata.deletion_timestamp.is_none()
-        });
+    let slices = cache.slices_of(&key.namespace, &key.name).filter(|slice| {
+        let labels = slice.metadata.labels.as_ref();
+        let manager = labels.and_then(|labels| labels.get(MANAGED_BY));
+        manager.map(String::as_str) == Some(CONTROLLER) && slice.metadata.deletion_timestamp.is_none()
+    });
     Observed {
         endpoints,
         slices: slices.collect(),
