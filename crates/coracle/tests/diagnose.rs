@@ -219,6 +219,19 @@ fn stock_kubectl_shows_findings_on_write_and_in_describe() -> Result<()> {
             .unwrap_or_default();
         assert!(event.contains("Warning") && event.contains(text), "{event}");
     }
+    // A value that nobody knows: the Service answers, and that is what `diagnose` exits with.
+    let asks = "coracle.dev/balancing=least-connection";
+    let said = warnings(&cluster, &["annotate", "service", "loopback", asks])?;
+    assert!(said.contains("\"least-connection\" is not known"), "{said}");
+    eventually("an Event about the annotation", SOON, || {
+        let described = cluster.kubectl(&["describe", "service", "loopback"])?;
+        let event = described.lines().find(|line| line.contains("BalancingUnknown"));
+        ensure!(
+            event.is_some_and(|line| line.contains("coracle.dev/balancing=least-connections")),
+            "{described}"
+        );
+        Ok(())
+    })?;
     // The cause goes, and with it the condition; a Service that answers was never complained about.
     let condition = |service: &str| {
         let condition = r#"jsonpath={.status.conditions[?(@.type=="coracle.dev/Reachable")].reason}"#;

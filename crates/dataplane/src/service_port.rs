@@ -2,15 +2,13 @@
 
 use crate::class::{Balancing, Load};
 use crate::frontend::Protocol;
+use coracle_meta::balancing::BALANCING;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use std::net::IpAddr;
 
 /// How long a client stays with an endpoint where the Service does not say, in seconds.
 const DEFAULT_STICKY_SECONDS: u32 = 10_800;
-/// Annotation of a Service that chooses among endpoints otherwise than by chance: `random`, `round-robin`,
-/// `source-hash`, `destination-hash`, `least-connections`, `shortest-expected-delay` or `never-queue`.
-const BALANCING: &str = "coracle.dev/balancing";
 
 /// One port of a Service in one address family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,5 +176,25 @@ fn balancing(service: &Service) -> Balancing {
         Some("source-hash") => Balancing::SourceHash,
         Some("destination-hash") => Balancing::DestinationHash,
         _ => Balancing::Random,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_meta::balancing::BALANCINGS;
+
+    #[test]
+    fn all_that_is_known_is_served() {
+        for name in BALANCINGS {
+            let mut service = Service::default();
+            let annotations = [(BALANCING.to_owned(), name.to_owned())];
+            service.metadata.annotations = Some(annotations.into());
+            assert_eq!(
+                balancing(&service) == Balancing::Random,
+                name == "random",
+                "{name}"
+            );
+        }
     }
 }

@@ -165,6 +165,8 @@ pub enum Code {
     ExternalNameUnresolved,
     /// No load balancer has given the Service an address.
     LoadBalancerPending,
+    /// The annotation about balancing says something that nobody knows.
+    BalancingUnknown,
     /// The selector finds no Pod.
     SelectorMatchesNothing,
     /// What should make the Pods is told to keep none.

@@ -6,6 +6,7 @@
 //! whoever calls collects the evidence.
 
 mod attempts;
+mod balancing;
 mod connection;
 mod conntrack;
 mod denial;
@@ -27,6 +28,7 @@ mod target_port;
 mod tests;
 
 pub use attempts::{Attempt, attempts, endpoints};
+pub use balancing::unknown_balancing;
 pub use denial::{Denial, Direction, Isolation, Peer, PeerPod, PodName};
 pub use diagnosis::{Code, Diagnosis, Outcome, Severity, Step, StepName, Verdict};
 pub use evidence::{

@@ -1,5 +1,6 @@
 //! The Service itself.
 
+use crate::balancing::unknown_balancing;
 use crate::diagnosis::{Code, Severity, StepName, Verdict, Walk};
 use crate::evidence::Evidence;
 use crate::near::near;
@@ -55,6 +56,10 @@ pub(crate) fn look(subject: &Subject<'_>, walk: &mut Walk) {
     if let Some(verdict) = address_as_name(subject) {
         walk.found(STEP, verdict);
         return;
+    }
+    let balancing = subject.evidence.service.as_ref().and_then(unknown_balancing);
+    if let Some(verdict) = balancing {
+        walk.found(STEP, verdict);
     }
     let pending = subject.type_() == "LoadBalancer" && subject.external_ips().is_empty();
     if pending {

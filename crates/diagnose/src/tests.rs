@@ -5,7 +5,7 @@ mod cluster;
 mod network_policy;
 
 use crate::evidence::{Action, Answer, Connected, Flow, Protocol, Socket, Via, Workload};
-use crate::{Code, Evidence, Outcome, Severity, StepName, attempts, diagnose};
+use crate::{Code, Evidence, Outcome, Severity, StepName, attempts, diagnose, unknown_balancing};
 use cluster::{POD_A, POD_B, SERVICE_IP, evidence, set_pod, set_pods, set_service};
 use serde_json::json;
 use std::path::PathBuf;
@@ -460,6 +460,37 @@ fn headless() {
     golden("headless-port", &evidence, Code::HeadlessPort);
     set_service(&mut evidence, "/spec/ports/0/port", json!(8080));
     golden("headless", &evidence, Code::Answers);
+}
+
+#[test]
+fn balancing_that_nobody_knows() {
+    let mut evidence = evidence();
+    let asks = |how: &str| json!({"coracle.dev/balancing": how});
+    set_service(&mut evidence, "/metadata/annotations", asks("least-connection"));
+    golden("balancing-unknown", &evidence, Code::BalancingUnknown);
+    set_service(&mut evidence, "/metadata/annotations", asks("fastest"));
+    let verdict = diagnose(&evidence).verdict;
+    assert_eq!(verdict.severity, Severity::Note, "it answers all the same");
+    assert!(
+        verdict.fix.ends_with("shortest-expected-delay, never-queue"),
+        "{}",
+        verdict.fix
+    );
+    // What is in the way of packets comes first.
+    without_endpoints(&mut evidence);
+    evidence.pods.clear();
+    assert_eq!(diagnose(&evidence).verdict.code, Code::SelectorMatchesNothing);
+
+    for how in ["round-robin", "random"] {
+        set_service(&mut evidence, "/metadata/annotations", asks(how));
+        let service = evidence.service.as_ref().expect("a Service");
+        assert_eq!(unknown_balancing(service), None);
+    }
+    // Clients choose by themselves.
+    set_service(&mut evidence, "/metadata/annotations", asks("fastest"));
+    cluster::make_headless(&mut evidence);
+    let service = evidence.service.as_ref().expect("a Service");
+    assert_eq!(unknown_balancing(service), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The vocabulary of the Kubernetes API that knows no kind: names, versions, selectors, quantities,
 //! field errors, `Status`, patches. Pure: no IO, no clock. Upstream: `k8s.io/apimachinery`.
 
+pub mod balancing;
 pub mod cidr;
 pub mod field;
 pub mod fields;

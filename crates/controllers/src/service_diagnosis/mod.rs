@@ -3,7 +3,8 @@
 //!
 //! A Service is looked at when neither it nor its Pods nor its EndpointSlices have changed for [`QUIET`]: roll-outs,
 //! and Services that come before their Pods, make no noise. What was told is the condition [`CONDITION`], so that it is
-//! told once, also across restarts, and goes when the cause has gone. A Service that has a ready endpoint for each port
+//! told once, also across restarts, and goes when the cause has gone. That an annotation about balancing means nothing
+//! is told in the same way, by the condition [`BALANCED`]. A Service that has a ready endpoint for each port
 //! costs a look-up and nothing else.
 
 mod evidence;
@@ -11,7 +12,8 @@ mod evidence;
 use crate::service_pods::{selector, selects};
 use crate::wire_time::wire_time;
 use crate::{endpoint_slice, pod};
-use coracle_diagnose::{Code, Severity, Verdict, diagnose};
+use coracle_diagnose::{Code, Severity, Verdict, diagnose, unknown_balancing};
+use coracle_meta::balancing::BALANCING;
 use coracle_reconcile::{Action, Cache, EventType, Key, Plan, Spec, Watch};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -24,6 +26,8 @@ use std::time::Duration;
 const NAME: &str = "service-diagnosis-controller";
 /// The condition of a Service that does not answer; one that does has none. Its reason and message say why.
 pub const CONDITION: &str = "coracle.dev/Reachable";
+/// The condition of a Service that asks to be balanced in a way that nobody knows; others have none.
+const BALANCED: &str = "coracle.dev/Balanced";
 /// A finding that is younger may still pass by itself.
 const QUIET: Duration = Duration::from_secs(10);
 /// Programs take their time to become ready, and nothing changes meanwhile.
@@ -36,7 +40,12 @@ pub fn spec() -> Spec {
         .watch(Watch::changes(
             |old: Option<&Service>, new: Option<&Service>, _| {
                 // The status is what this controller and that of load balancers write.
-                let concern = |service: &Service| (service.spec.clone(), service.metadata.uid.clone());
+                let concern = |service: &Service| {
+                    let metadata = &service.metadata;
+                    let annotations = metadata.annotations.as_ref();
+                    let balancing = annotations.and_then(|annotations| annotations.get(BALANCING));
+                    (service.spec.clone(), metadata.uid.clone(), balancing.cloned())
+                };
                 match new {
                     Some(new) if old.map(concern) != Some(concern(new)) => vec![Key::of(new)],
                     _ => Vec::new(),
@@ -71,7 +80,7 @@ fn pod_keys(old: Option<&Pod>, new: Option<&Pod>, cache: &Cache) -> Vec<Key> {
     // What it was told may be said better with this Pod: its labels may be those that were meant.
     cache
         .in_namespace::<Service>(namespace)
-        .filter(|service| told(service).is_some() || selected(service))
+        .filter(|service| told(service, CONDITION).is_some() || selected(service))
         .map(|service| Key::of(&**service))
         .collect()
 }
@@ -121,7 +130,8 @@ fn plan(key: &Key, cache: &Cache, now: Timestamp) -> Plan {
         plan.requeue(wait);
         return plan;
     }
-    tell(service, verdict.as_ref(), now, &mut plan);
+    let findings = [(CONDITION, verdict), (BALANCED, unknown_balancing(service))];
+    tell(service, &findings, now, &mut plan);
     plan
 }
 
@@ -145,39 +155,50 @@ fn due(code: Code, service: &Service, cache: &Cache) -> Option<Timestamp> {
     Some(created.max()?.saturating_add(START).unwrap_or(Timestamp::MAX))
 }
 
-fn told(service: &Service) -> Option<&Condition> {
+fn told<'a>(service: &'a Service, condition: &str) -> Option<&'a Condition> {
     let conditions = service.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == CONDITION)
+    conditions.iter().find(|told| told.type_ == condition)
 }
 
-/// Writes what was found, if it is new.
-fn tell(service: &Service, verdict: Option<&Verdict>, now: Timestamp, plan: &mut Plan) {
-    let told = told(service);
-    let new = match (told, verdict) {
-        (None, None) => return,
-        (Some(told), Some(verdict)) if is_same(told, verdict) => return,
-        (_, verdict) => verdict,
-    };
+/// Writes what was found, each under its condition, if it is new.
+fn tell(service: &Service, findings: &[(&str, Option<Verdict>)], now: Timestamp, plan: &mut Plan) {
     let mut changed = service.clone();
-    let status = changed.status.get_or_insert_default();
-    let conditions = status.conditions.get_or_insert_default();
-    conditions.retain(|condition| condition.type_ != CONDITION);
-    if let Some(verdict) = new {
-        conditions.push(Condition {
-            type_: CONDITION.to_owned(),
+    let mut new = Vec::new();
+    let mut is_changed = false;
+    for (condition, verdict) in findings {
+        let told = told(service, condition);
+        match (told, verdict) {
+            (None, None) => continue,
+            (Some(told), Some(verdict)) if is_same(told, verdict) => continue,
+            (_, verdict) => new.extend(verdict),
+        }
+        is_changed = true;
+        let conditions = changed
+            .status
+            .get_or_insert_default()
+            .conditions
+            .get_or_insert_default();
+        conditions.retain(|other| other.type_ != *condition);
+        conditions.extend(verdict.as_ref().map(|verdict| Condition {
+            type_: (*condition).to_owned(),
             status: "False".to_owned(),
             reason: reason(verdict.code),
             message: message(verdict),
-            last_transition_time: told
-                .map_or_else(|| wire_time(now), |told| told.last_transition_time.clone()),
+            last_transition_time:
+                told.map_or_else(|| wire_time(now), |told| told.last_transition_time.clone()),
             observed_generation: service.metadata.generation,
-        });
+        }));
     }
-    if conditions.is_empty() {
+    if !is_changed {
+        return;
+    }
+    if let Some(status) = &mut changed.status
+        && status.conditions.as_ref().is_some_and(Vec::is_empty)
+    {
         status.conditions = None;
     }
     plan.push(Action::update_status(&changed));
-    if let Some(verdict) = new {
+    for verdict in new {
         plan.note(format!("{}: {}", Key::of(service), verdict.message));
         let (reason, message) = (reason(verdict.code), message(verdict));
         // Only after the write: one that is overtaken is planned again.
@@ -185,10 +206,14 @@ fn tell(service: &Service, verdict: Option<&Verdict>, now: Timestamp, plan: &mut
     }
 }
 
-/// Numbers and names of Pods in a message change all the time. Whom the selector may have meant is a new thing to say.
+/// Numbers and names of Pods in a message change all the time. Whom the selector may have meant is a new thing to say,
+/// and so is another value that nobody knows.
 fn is_same(told: &Condition, verdict: &Verdict) -> bool {
-    told.reason == reason(verdict.code)
-        && (verdict.code != Code::SelectorMatchesNothing || told.message == message(verdict))
+    let says_all = matches!(
+        verdict.code,
+        Code::SelectorMatchesNothing | Code::BalancingUnknown
+    );
+    told.reason == reason(verdict.code) && (!says_all || told.message == message(verdict))
 }
 
 fn reason(code: Code) -> String {

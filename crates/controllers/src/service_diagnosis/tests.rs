@@ -15,7 +15,7 @@ fn world() -> (Key, World) {
 
 fn condition(world: &World, key: &Key) -> Option<Condition> {
     let service = world.cache.get::<Service>(&key.namespace, &key.name)?;
-    told(service).cloned()
+    told(service, CONDITION).cloned()
 }
 
 #[test]
@@ -78,4 +78,33 @@ fn only_what_can_change_a_finding_wakes_it() {
         .insert("app".into(), "apii".into());
     let keys = pod_keys(Some(pod), Some(&changed), &world.cache);
     assert_eq!(keys, [Key::new("shop", "api")]);
+}
+
+#[test]
+fn a_balancing_that_nobody_knows_is_told_once_and_goes_with_its_cause() {
+    let case = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/testdata/service_diagnosis/balancing.yaml"
+    );
+    let spec = spec();
+    let (key, mut world) = load(&spec, Path::new(case));
+    assert!(
+        world
+            .round(&spec, &key)
+            .contains("event Warning BalancingUnknown")
+    );
+    assert_eq!(world.round(&spec, &key), "", "and not again");
+    for (asks, is_told) in [("fast", true), ("round-robin", false)] {
+        let service = world.cache.get::<Service>(&key.namespace, &key.name);
+        let mut service = json!(**service.expect("the Service"));
+        service["apiVersion"] = json!("v1");
+        service["kind"] = json!("Service");
+        service["metadata"]["annotations"] = json!({"coracle.dev/balancing": asks});
+        world.put(service);
+        assert_eq!(world.round(&spec, &key).contains("event"), is_told, "{asks}");
+        let service = world.cache.get::<Service>(&key.namespace, &key.name);
+        let service = service.expect("the Service");
+        assert_eq!(told(service, BALANCED).is_some(), is_told);
+        assert_eq!(told(service, CONDITION), None, "it answers");
+    }
 }

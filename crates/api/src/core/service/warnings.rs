@@ -4,20 +4,10 @@ use super::is_headless;
 use crate::access::Read;
 use crate::at::At;
 use crate::warnings::{cidr, ip};
+use coracle_meta::balancing::{BALANCING, BALANCINGS};
 use serde_json::Value;
 
 const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-const BALANCING: &str = "coracle.dev/balancing";
-/// What the data plane knows of it.
-const BALANCINGS: [&str; 7] = [
-    "random",
-    "round-robin",
-    "source-hash",
-    "destination-hash",
-    "least-connections",
-    "shortest-expected-delay",
-    "never-queue",
-];
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 pub(super) fn warnings(service: &Value, _old: Option<&Value>) -> Vec<String> {
