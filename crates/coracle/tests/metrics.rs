@@ -36,7 +36,7 @@ fn metrics_are_where_prometheus_looks_for_them() -> Result<()> {
             let all = value(&page, &format!("{name}_bucket{{ip_family=\"IPv4\",le=\"+Inf\"}}"))?;
             ensure!(all > 0.0, "{page}");
         }
-        for hop in ["queue", "commit"] {
+        for hop in ["watch", "queue", "commit"] {
             let name = format!("coracle_service_change_duration_seconds_count{{hop=\"{hop}\"}}");
             ensure!(value(&page, &name)? > 0.0, "{page}");
         }
@@ -57,8 +57,12 @@ fn metrics_are_where_prometheus_looks_for_them() -> Result<()> {
     assert!(value(&after, &refused)? > 0.0, "{after}");
     let took = format!("coredns_dns_request_duration_seconds_count{{{labels}}}");
     assert!(value(&before, &took)? < value(&after, &took)?, "{after}");
-    for name in ["coredns_cache_hits_total", "coredns_cache_misses_total"] {
-        value(&after, &format!("{name}{{{}}}", labels.replace("zone", "zones")))?;
+    let zones = labels.replace("zone", "zones");
+    value(&after, &format!("coredns_cache_misses_total{{{zones}}}"))?;
+    for of in ["success", "denial"] {
+        for name in ["coredns_cache_hits_total", "coredns_cache_entries"] {
+            value(&after, &format!("{name}{{{zones},type=\"{of}\"}}"))?;
+        }
     }
     Ok(())
 }

@@ -115,9 +115,9 @@ impl Forwarder {
             .any(|upstream| upstream.is_excluded(Instant::now()))
     }
 
-    /// How many answers are remembered.
-    pub(crate) fn remembered(&self) -> usize {
-        self.0.cache.len()
+    /// How many answers are remembered: those with data, and those that there is none.
+    pub(crate) fn remembered(&self) -> [usize; 2] {
+        self.0.cache.count()
     }
 
     /// We are asked here, so it is nowhere to ask.
@@ -133,7 +133,11 @@ impl Forwarder {
         let entry = self.0.cache.get(question)?;
         match entry.ask(now) {
             Known::Fresh { renew } => {
-                self.0.metrics.add(Count::CacheHits);
+                self.0.metrics.add(if entry.is_denial() {
+                    Count::CacheDenials
+                } else {
+                    Count::CacheHits
+                });
                 if renew {
                     self.0.metrics.add(Count::Prefetches);
                     // Nobody waits for it.

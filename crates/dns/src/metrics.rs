@@ -47,6 +47,7 @@ const BOUNDS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
     CacheHits,
+    CacheDenials,
     CacheMisses,
     Stale,
     Prefetches,
@@ -56,11 +57,20 @@ pub(crate) enum Count {
     Overloads,
 }
 
-/// Name and help of each.
-const COUNTS: [(Count, &str, &str); 8] = [
+/// What CoreDNS calls the halves of its cache: addresses and other data, and that there are none.
+const CACHE_TYPES: [&str; 2] = ["success", "denial"];
+const CACHE_HITS: &str = "coredns_cache_hits_total";
+
+/// Name and help of each. Counts of one name follow each other; `type` tells them apart.
+const COUNTS: [(Count, &str, &str); 9] = [
     (
         Count::CacheHits,
-        "coredns_cache_hits_total",
+        CACHE_HITS,
+        "Forwarded names answered from the cache.",
+    ),
+    (
+        Count::CacheDenials,
+        CACHE_HITS,
         "Forwarded names answered from the cache.",
     ),
     (
@@ -175,8 +185,9 @@ impl Metrics {
             .sum()
     }
 
-    /// Appends all counts to a page for Prometheus; of the answers those that there were.
-    pub fn write(&self, server: &str, remembered: usize, out: &mut String) {
+    /// Appends all counts to a page for Prometheus; of the answers those that there were. `remembered` are the answers
+    /// in the cache: those with data, and the others.
+    pub fn write(&self, server: &str, remembered: [usize; 2], out: &mut String) {
         let (requests, responses) = ("coredns_dns_requests_total", "coredns_dns_responses_total");
         let server = format!("server=\"{server}\",view=\"\"");
         let (of_zone, of_zones) = (format!("{server},zone=\".\""), format!("{server},zones=\".\""));
@@ -202,17 +213,25 @@ impl Metrics {
         head(out, durations, "histogram", "From a query to its answer.");
         let parts = self.shards.iter().map(|shard| &shard.durations);
         Histogram::write(parts, durations, &of_zone, out);
+        let mut last = "";
         for (count, name, help) in COUNTS {
-            head(out, name, "counter", help);
-            let labels = match name.starts_with("coredns_") {
-                true => format!("{{{of_zones}}}"),
-                false => String::new(),
+            if name != last {
+                head(out, name, "counter", help);
+            }
+            last = name;
+            let labels = match count {
+                Count::CacheHits => format!("{{{of_zones},type=\"{}\"}}", CACHE_TYPES[0]),
+                Count::CacheDenials => format!("{{{of_zones},type=\"{}\"}}", CACHE_TYPES[1]),
+                _ if name.starts_with("coredns_") => format!("{{{of_zones}}}"),
+                _ => String::new(),
             };
             let _ = writeln!(out, "{name}{labels} {}", self.get(count));
         }
         let entries = "coredns_cache_entries";
         head(out, entries, "gauge", "Remembered answers of resolvers.");
-        let _ = writeln!(out, "{entries}{{{of_zones}}} {remembered}");
+        for (of, remembered) in CACHE_TYPES.iter().zip(remembered) {
+            let _ = writeln!(out, "{entries}{{{of_zones},type=\"{of}\"}} {remembered}");
+        }
     }
 
     /// What was asked, as labels, with the answers to it that there were.
@@ -266,7 +285,7 @@ mod tests {
         metrics.add(Count::SearchPaths);
         metrics.add(Count::CacheHits);
         let mut page = String::new();
-        metrics.write("dns://10.96.0.10:53", 7, &mut page);
+        metrics.write("dns://10.96.0.10:53", [7, 2], &mut page);
         const SERVER: &str = "server=\"dns://10.96.0.10:53\",view=\"\"";
         for line in [
             "# TYPE coredns_dns_responses_total counter\n".to_owned(),
@@ -281,11 +300,15 @@ mod tests {
             ),
             format!("coredns_dns_request_duration_seconds_bucket{{{SERVER},zone=\".\",le=\"0.00025\"}} "),
             format!("coredns_dns_request_duration_seconds_count{{{SERVER},zone=\".\"}} 3\n"),
-            format!("coredns_cache_hits_total{{{SERVER},zones=\".\"}} 1\n"),
-            format!("coredns_cache_entries{{{SERVER},zones=\".\"}} 7\n"),
+            format!("coredns_cache_hits_total{{{SERVER},zones=\".\",type=\"success\"}} 1\n"),
+            format!("coredns_cache_hits_total{{{SERVER},zones=\".\",type=\"denial\"}} 0\n"),
+            format!("coredns_cache_misses_total{{{SERVER},zones=\".\"}} 0\n"),
+            format!("coredns_cache_entries{{{SERVER},zones=\".\",type=\"success\"}} 7\n"),
+            format!("coredns_cache_entries{{{SERVER},zones=\".\",type=\"denial\"}} 2\n"),
             "coracle_dns_search_paths_total 1\n".to_owned(),
         ] {
             assert!(page.contains(&line), "{line} is not in\n{page}");
         }
+        assert_eq!(page.matches("# TYPE coredns_cache_hits_total").count(), 1);
     }
 }

@@ -126,6 +126,11 @@ impl Answered {
 }
 
 impl Records {
+    /// Whether there are records in the answer section.
+    pub fn has_answers(&self) -> bool {
+        self.counts[0] > 0
+    }
+
     fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.lifetimes.shrink_to_fit();

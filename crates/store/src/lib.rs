@@ -19,6 +19,7 @@ pub use watch::{Batch, Watcher};
 
 use commit::{Committer, Operation, Request};
 use disk::Disk;
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use state::State;
 use std::path::Path;
@@ -229,6 +230,14 @@ impl Store {
     /// The last changes of a resource, oldest first: as many as are kept for watchers.
     pub fn history(&self, resource: &str) -> Vec<Arc<Event>> {
         self.shared.state.read().history(resource)
+    }
+
+    /// When a change of a resource was durable; none if it is not remembered, or is a change of another resource.
+    pub fn committed(&self, resource: &str, revision: u64) -> Option<Timestamp> {
+        let before = revision.checked_sub(1)?;
+        let events = self.shared.state.read().events(resource, before, 1).ok()?;
+        let event = events.first().filter(|event| event.revision == revision)?;
+        Some(event.committed)
     }
 
     /// Watches a resource for what happens after `revision`.

@@ -126,6 +126,13 @@ fn history_tells_what_changed_and_when() {
         assert!(before <= events[0].committed && events[0].committed <= events[1].committed);
         assert!(events[1].committed <= after);
         assert!(store.history("/services").is_empty());
+        assert_eq!(
+            store.committed("/pods", events[1].revision),
+            Some(events[1].committed)
+        );
+        assert_eq!(store.committed("/services", events[1].revision), None);
+        assert_eq!(store.committed("/pods", events[1].revision + 1), None);
+        assert_eq!(store.committed("/pods", 0), None);
     });
 }
 

@@ -118,10 +118,16 @@ pub async fn start(
     );
     let proxy_client = control_plane.client(UserInfo::new("system:kube-proxy", &[]));
     let policy_client = control_plane.client(UserInfo::new("coracle:network-policy", &[]));
+    let store = control_plane.store().clone();
+    let written: service_proxy::Written = Arc::new(move |resource, revision| {
+        let stored = format!("{}/{}", resource.group, resource.resource);
+        store.committed(&stored, revision)
+    });
     let clients = service_proxy::Clients {
         services: proxy_client,
         policies: config.network_policy.then_some(policy_client),
         node: client.clone(),
+        written: Some(written),
     };
     let (following, node_name) = (proxy.clone(), name.to_owned());
     tasks.spawn("service proxy", async move {

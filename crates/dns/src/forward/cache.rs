@@ -82,6 +82,11 @@ impl Entry {
         matches!(self.response_code, code::NO_ERROR | code::NX_DOMAIN)
     }
 
+    /// Whether it has no data: no such name, nothing of that type, or a failure.
+    pub fn is_denial(&self) -> bool {
+        self.response_code != code::NO_ERROR || !self.records.has_answers()
+    }
+
     pub fn is_worth_keeping(&self) -> bool {
         self.lifetime > 0
     }
@@ -183,9 +188,13 @@ impl Cache {
         *self.generations.write() = Generations::default();
     }
 
-    pub fn len(&self) -> usize {
+    /// The entries with data, and the others.
+    pub fn count(&self) -> [usize; 2] {
         let generations = self.generations.read();
-        generations.young.len() + generations.old.len()
+        let entries = generations.young.values().chain(generations.old.values());
+        let all = generations.young.len() + generations.old.len();
+        let denials = entries.filter(|entry| entry.is_denial()).count();
+        [all - denials, denials]
     }
 }
 

@@ -80,6 +80,13 @@ async fn an_answer_is_asked_for_once_while_it_holds() {
         }
     }
     assert_eq!(resolver.times_asked(), 3);
+    let hits = |count| forwarder.metrics().get(count);
+    assert_eq!((hits(Count::CacheHits), hits(Count::CacheDenials)), (1, 2));
+    assert_eq!(
+        forwarder.remembered(),
+        [1, 2],
+        "no such name, and none of that type"
+    );
     pass(seconds(30)).await;
     ask(&forwarder, "www.example").await;
     ask(&forwarder, "nobody.example").await;
@@ -100,7 +107,7 @@ async fn what_holds_no_time_is_not_kept() {
     ask(&forwarder, "www.example").await;
     ask(&forwarder, "www.example").await;
     assert_eq!(resolver.times_asked(), 2);
-    assert_eq!(forwarder.remembered(), 0);
+    assert_eq!(forwarder.remembered(), [0, 0]);
 }
 
 #[tokio::test]

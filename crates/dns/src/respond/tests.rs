@@ -346,7 +346,10 @@ fn answers_are_counted() {
     ask(&responder, &message("web.ns.svc.cluster.local.", T::A));
     ask(&responder, &message("nobody.ns.svc.cluster.local.", T::AAAA));
     let mut page = String::new();
-    responder.forwarder.metrics().write("dns://:53", 0, &mut page);
+    responder
+        .forwarder
+        .metrics()
+        .write("dns://:53", [0, 0], &mut page);
     for line in [
         "type=\"A\",rcode=\"NOERROR\"} 1",
         "type=\"AAAA\",rcode=\"NXDOMAIN\"} 1",

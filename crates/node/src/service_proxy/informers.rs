@@ -3,11 +3,14 @@
 use super::{Event, ServiceProxy};
 use coracle_client::{Client, Event as Seen, informer};
 use coracle_dataplane::{PolicyId, ServiceKey};
-use coracle_reconcile::{Cache, Key, Kind};
+use coracle_meta::GroupVersionResource;
+use coracle_reconcile::{Cache, Key, Kind, Revision};
 use futures::future::{BoxFuture, FutureExt, join_all};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 const QUEUE: usize = 256;
@@ -21,7 +24,12 @@ pub struct Clients {
     pub policies: Option<Client>,
     /// Reads the pods of this node, whose ports may be ports of the node.
     pub node: Client,
+    /// Knows when a write was durable; none where the API server is another process.
+    pub written: Option<Written>,
 }
+
+/// When the write of a resource that made a revision was durable, as long as that is remembered.
+pub type Written = Arc<dyn Fn(&GroupVersionResource, u64) -> Option<Timestamp> + Send + Sync>;
 
 /// Watches what packet rules are made from and tells the proxy of each change, until the future is dropped.
 pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
@@ -29,6 +37,7 @@ pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
     let mut watches = Watches {
         sender,
         running: Vec::new(),
+        written: clients.written.clone(),
     };
     let everything = informer::Options::default;
     watches.add::<Service>(&clients.services, everything(), |seen| match seen {
@@ -42,6 +51,8 @@ pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
             name: key.name.to_string(),
         },
     });
+    // What counts as a change of a Service ends here.
+    watches.written = None;
     let pod = |seen: One<Pod>| match seen {
         One::Is(pod) => Event::Pod(pod),
         One::Gone(key) => Event::PodGone {
@@ -72,7 +83,7 @@ pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
             });
         }
     }
-    let Watches { sender, running } = watches;
+    let Watches { sender, running, .. } = watches;
     // Only the watches hold it from here on.
     drop(sender);
     let mut unsynced = running.len();
@@ -82,7 +93,12 @@ pub async fn follow(clients: Clients, node_name: &str, proxy: &ServiceProxy) {
         tokio::select! {
             _ = &mut running => return,
             Some(told) = seen.recv() => match told {
-                Some(event) => proxy.send(event),
+                Some((event, written)) => {
+                    if let Some(written) = written {
+                        proxy.metrics().seen(written, Timestamp::now());
+                    }
+                    proxy.send(event);
+                }
                 None => {
                     unsynced = unsynced.saturating_sub(1);
                     if unsynced == 0 {
@@ -103,8 +119,10 @@ enum One<K> {
 /// The watches, each with what passes on its events.
 struct Watches {
     /// `None` says that a watch has told of everything for the first time.
-    sender: mpsc::Sender<Option<Event>>,
+    sender: mpsc::Sender<Option<(Event, Option<Timestamp>)>>,
     running: Vec<BoxFuture<'static, ()>>,
+    /// For the watches that are added now.
+    written: Option<Written>,
 }
 
 impl Watches {
@@ -115,17 +133,28 @@ impl Watches {
         event: impl Fn(One<K>) -> Event + Send + 'static,
     ) {
         let (sender, mut seen) = mpsc::channel(QUEUE);
-        let watch = informer::run(client.clone(), Cache::resource_of::<K>(), options, sender);
+        let resource = Cache::resource_of::<K>();
+        let watch = informer::run(client.clone(), resource.clone(), options, sender);
         let told = self.sender.clone();
+        let written = self.written.clone();
         let pass_on = async move {
             let mut synced = false;
             while let Some(seen) = seen.recv().await {
+                // What was there before is no news.
+                let written = |revision: Revision| match &written {
+                    Some(written) if synced => written(&resource, revision.0),
+                    _ => None,
+                };
                 let news = match seen {
-                    Seen::Applied { key, object, .. } => match decode::<K>(&key, &object) {
-                        Some(object) => Some(event(One::Is(object))),
+                    Seen::Applied {
+                        key,
+                        revision,
+                        object,
+                    } => match decode::<K>(&key, &object) {
+                        Some(object) => Some((event(One::Is(object)), written(revision))),
                         None => continue,
                     },
-                    Seen::Deleted { key, .. } => Some(event(One::Gone(key))),
+                    Seen::Deleted { key, revision } => Some((event(One::Gone(key)), written(revision))),
                     Seen::Synced(_) if !synced => {
                         synced = true;
                         None

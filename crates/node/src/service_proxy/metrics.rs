@@ -25,6 +25,8 @@ const HOP_BOUNDS: usize = 20;
 pub struct Metrics {
     started: Timestamp,
     families: [Family; 2],
+    /// From the moment that a write is durable to that at which the proxy hears of it.
+    watch: Histogram<HOP_BOUNDS>,
     /// From the moment that the proxy hears of a change to that at which its transaction begins.
     queue: Histogram<HOP_BOUNDS>,
     /// The transaction in the kernel.
@@ -57,6 +59,7 @@ impl Default for Metrics {
         Self {
             started: Timestamp::now(),
             families: [family(), family()],
+            watch: hop(),
             queue: hop(),
             commit: hop(),
         }
@@ -72,6 +75,11 @@ impl Metrics {
             ipv6: slice.address_type == "IPv6",
             at,
         })
+    }
+
+    /// A write of a Service or an EndpointSlice that was durable then and is heard of now.
+    pub(super) fn seen(&self, written: Timestamp, now: Timestamp) {
+        self.watch.observe(since(written, now));
     }
 
     /// A transaction that began and ended at these moments, and ended these changes.
@@ -149,10 +157,15 @@ impl Metrics {
             out,
             HOPS,
             "histogram",
-            "Hops of a change of a Service on this node: queue is from the watch to the transaction, commit is the \
-             transaction in the kernel.",
+            "Hops of a change of a Service: watch is from the durable write to this node, queue from there to the \
+             transaction, commit the transaction in the kernel.",
         );
-        for (hop, histogram) in [("queue", &self.queue), ("commit", &self.commit)] {
+        let hops = [
+            ("watch", &self.watch),
+            ("queue", &self.queue),
+            ("commit", &self.commit),
+        ];
+        for (hop, histogram) in hops {
             Histogram::write(std::iter::once(histogram), HOPS, &format!("hop=\"{hop}\""), out);
         }
     }
@@ -216,6 +229,7 @@ mod tests {
             at(500),
             at(500),
         );
+        metrics.seen(at(399), at(400));
         let mut page = String::new();
         metrics.write(&mut page);
         for line in [
@@ -223,6 +237,8 @@ mod tests {
             "kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"0.002\"} 1\n",
             "kubeproxy_network_programming_duration_seconds_bucket{ip_family=\"IPv4\",le=\"0.25\"} 0\n",
             "kubeproxy_network_programming_duration_seconds_bucket{ip_family=\"IPv4\",le=\"0.5\"} 1\n",
+            "coracle_service_change_duration_seconds_count{hop=\"watch\"} 1\n",
+            "coracle_service_change_duration_seconds_sum{hop=\"watch\"} 0.001\n",
             "coracle_service_change_duration_seconds_count{hop=\"queue\"} 2\n",
             "coracle_service_change_duration_seconds_count{hop=\"commit\"} 1\n",
         ] {

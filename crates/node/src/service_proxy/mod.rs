@@ -21,7 +21,7 @@ mod timeline;
 mod worker;
 
 pub use health_check::serve_health_checks;
-pub use informers::{Clients, follow};
+pub use informers::{Clients, Written, follow};
 pub use iptables::Error as IptablesError;
 pub use look::{Looked, look};
 pub use metrics::Metrics;
