@@ -76,8 +76,6 @@ impl Cluster {
             kubelet,
         } = preflight::check(&config)?;
         traces.take_directories()?;
-        let before = record::read(&config.data_dir);
-        record::write(&config)?;
         progress.done(&format!(
             "this machine can run a cluster: node {node_name}, {}",
             list(&node_ips)
@@ -117,9 +115,11 @@ impl Cluster {
 
         let rules = node::packet_rules(&config, &node_name)?;
         traces.in_kernel();
-        if let Some(before) = before {
+        if let Some(before) = record::read(&config.data_dir) {
             node::withdraw(&before, &config)?;
         }
+        // Not before: a start that is killed leaves what the record of the one before tells of.
+        record::write(&config)?;
         let node = (node_name.as_str(), node_ips.as_slice());
         let NodeParts {
             proxy,
