@@ -118,6 +118,65 @@ fn no_chains(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// `coracle path` walks the chains, and NetworkPolicies judge behind them.
+fn the_path_is_told(cluster: &Cluster) -> Result<()> {
+    let pods = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"])?;
+    let pods: Vec<&str> = pods.split_whitespace().collect();
+    let path = |service: &str| -> Result<String> {
+        let mut command = cluster.coracle();
+        command.args(["path", pods[0], service, "--kubeconfig"]);
+        command.arg(cluster.kubeconfig()).arg("--run-dir");
+        let output = command.arg(cluster.directory().join("run")).output()?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{error}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let told = path("svc/echo:80")?;
+    for chain in ["nat KUBE-SERVICES", "nat KUBE-SVC-", "nat KUBE-SEP-"] {
+        assert!(told.contains(chain), "no {chain} in\n{told}");
+    }
+    let sent = |told: &str, pod: &str| {
+        let outcome = format!(":8080 (Pod default/{pod})");
+        let mut outcomes = told.lines().filter(|line| line.starts_with("Outcome: sent to"));
+        outcomes.any(|line| line.contains(&outcome))
+    };
+    assert!(pods.iter().all(|pod| sent(&told, pod)), "{told}");
+    let own = told
+        .lines()
+        .find(|line| line.starts_with("Outcome") && line.contains(pods[0]));
+    assert!(
+        own.is_some_and(|line| line.ends_with("which sees an address of the node")),
+        "{told}"
+    );
+    let refused = path("svc/nobody:80")?;
+    assert!(refused.ends_with("Outcome: refused at once\n"), "{refused}");
+
+    let deny = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\nspec: {podSelector: {}}\n";
+    cluster.apply(deny)?;
+    eventually("the policy is told", SOON, || {
+        let told = path("svc/echo:80")?;
+        let denied = "isolated by NetworkPolicy default/deny, and no rule lets this through";
+        ensure!(
+            told.contains(denied) && !sent(&told, pods[1]) && sent(&told, pods[0]),
+            "{told}"
+        );
+        Ok(())
+    })?;
+    // A Pod always reaches itself, and so it is told.
+    let get = "(printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 10.96.0.80 80 | tail -n 1)";
+    let twenty = format!("for i in $(seq 20); do {get} & done; wait");
+    let answers = cluster.kubectl(&["exec", pods[0], "--", "sh", "-c", &twenty])?;
+    assert!(
+        answers.contains(pods[0]) && !answers.contains(pods[1]),
+        "{answers}"
+    );
+    cluster.kubectl(&["delete", "networkpolicy", "deny"])?;
+    eventually("without the policy", SOON, || {
+        ensure!(sent(&path("svc/echo:80")?, pods[1]));
+        Ok(())
+    })
+}
+
 #[test]
 fn services_work_through_iptables_and_each_mode_cleans_up_the_other() -> Result<()> {
     let mut cluster = Cluster::start_with(BINARY, &["--proxy-mode", "iptables"])?;
@@ -142,6 +201,8 @@ fn services_work_through_iptables_and_each_mode_cleans_up_the_other() -> Result<
     ] {
         assert!(text.contains(what), "no {what} in\n{text}");
     }
+
+    the_path_is_told(&cluster)?;
 
     cluster.interrupt()?;
     // The chains stay while the daemon is away.

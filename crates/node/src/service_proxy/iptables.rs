@@ -44,11 +44,7 @@ impl Iptables {
     /// For these address families: false for IPv4. Fails if a program is missing.
     pub fn open(families: impl Iterator<Item = bool>) -> Result<Self, Error> {
         let family = |ipv6| {
-            let (save, restore) = if ipv6 {
-                ("ip6tables-save", "ip6tables-restore")
-            } else {
-                ("iptables-save", "iptables-restore")
-            };
+            let (save, restore) = programs(ipv6);
             run(restore, &["--version"], "")?;
             Ok(Family {
                 ipv6,
@@ -106,6 +102,22 @@ impl Family {
         let output = run(self.save, &[], "")?;
         Ok(Installed::read(&String::from_utf8_lossy(&output.stdout)))
     }
+}
+
+/// What reads and what writes the chains of an address family.
+fn programs(ipv6: bool) -> (&'static str, &'static str) {
+    if ipv6 {
+        ("ip6tables-save", "ip6tables-restore")
+    } else {
+        ("iptables-save", "iptables-restore")
+    }
+}
+
+/// The chains of all tables of an address family, whoever made them, as `iptables-save` prints them.
+pub fn saved_chains(ipv6: bool) -> Result<String, Error> {
+    let (save, _) = programs(ipv6);
+    let output = run(save, &[], "")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// In the network namespace of the calling thread.

@@ -22,7 +22,7 @@ mod worker;
 
 pub use health_check::serve_health_checks;
 pub use informers::{Clients, Written, follow};
-pub use iptables::Error as IptablesError;
+pub use iptables::{Error as IptablesError, saved_chains};
 pub use look::{Looked, look};
 pub use metrics::Metrics;
 pub use timeline::{LastChange, ServiceTimeline, Timeline};

@@ -1,8 +1,10 @@
 //! `coracle path POD SVC:PORT`: which packet rules a connection takes, in the names of Services and Pods.
 //!
 //! The node's tables are read as they are, and the packet tracer of `coracle_dataplane`, which the tests hold to the
-//! kernel's behaviour, walks them. No packet is sent.
+//! kernel's behaviour, walks them; with `--proxy-mode iptables` the chains of Services as `iptables-save` prints them. No
+//! packet is sent.
 
+mod chains;
 mod narrate;
 
 use crate::cli::OutputFormat;
@@ -17,9 +19,9 @@ use clap::Args;
 use coracle_client::ListOptions;
 use coracle_dataplane::fake_kernel::Packet;
 use coracle_dataplane::{Connection, Protocol};
-use coracle_node::service_proxy::{Looked, look};
+use coracle_node::service_proxy::{Looked, look, saved_chains};
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
-use narrate::{Names, narrate};
+use narrate::{Names, narrate, narrate_chains};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -112,13 +114,6 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
     let (destination, protocol) = destination(&service, &args.service.port, args.ip_family.as_deref())?;
     let source = address(&pod, destination.is_ipv6()).context("the Pod has no address of this family")?;
     let looked = look().map_err(|error| anyhow!("cannot read the packet rules: {}", describe(&error)))?;
-    let state = match looked {
-        Looked::Tables(state) => state,
-        Looked::ByIptables(_) => bail!(
-            "the Services are in the chains of iptables (--proxy-mode iptables): see iptables-save -t nat"
-        ),
-        Looked::Nothing => bail!("the kernel has no packet rules of this version of coracle"),
-    };
     let packet = Packet {
         source,
         destination,
@@ -143,14 +138,25 @@ async fn tell(args: &PathArgs, access: &Access) -> Result<narrate::Told> {
             .flat_map(|pod| addresses(pod).into_iter().map(|ip| (ip, named(pod))))
             .collect(),
     };
-    Ok(narrate(
-        &rules.config,
-        &rules.node_addresses,
-        &state,
-        &packet,
-        &names,
-        &forbids,
-    ))
+    let (config, node_addresses) = (&rules.config, &rules.node_addresses);
+    match looked {
+        Looked::Tables(state) => Ok(narrate(config, node_addresses, &state, &packet, &names, &forbids)),
+        Looked::ByIptables(state) => {
+            let saved = saved_chains(destination.is_ipv6())
+                .map_err(|error| anyhow!("cannot read the chains: {}", describe(&error)))?;
+            let way = chains::walk(&saved, &packet);
+            Ok(narrate_chains(
+                config,
+                node_addresses,
+                &state,
+                way,
+                &packet,
+                &names,
+                &forbids,
+            ))
+        }
+        Looked::Nothing => bail!("the kernel has no packet rules of this version of coracle"),
+    }
 }
 
 /// The cluster IP and the port that are meant.

@@ -1,6 +1,7 @@
 //! The way of a packet through the tables, in words.
 
 use super::PodNames;
+use super::chains::Way;
 use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, connect_reading, trace};
 use coracle_dataplane::{
     Balancing, Class, Config, Denial, Direction, Key, Load, Pick, PolicyKey, Ports, Source, State, Value,
@@ -43,8 +44,8 @@ pub struct Told {
 /// One element.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Step {
-    /// The map or set of the kernel's table.
-    map: &'static str,
+    /// The map or set of the kernel's table; the table and the chain of iptables.
+    map: String,
     /// What is looked for and found.
     text: String,
 }
@@ -80,16 +81,71 @@ pub fn narrate(
             other => outcomes.push(describe(&other, names)),
         }
     }
-    Told {
-        client: names.client.clone(),
-        source: packet.source,
-        service: names.service.clone(),
-        port: names.port.clone(),
-        destination: packet.destination,
-        protocol: packet.protocol.to_string(),
-        node: names.node.clone(),
-        steps,
-        outcomes,
+    Told::new(packet, names, steps, outcomes)
+}
+
+/// Tells the way through the chains of iptables. Behind it, policies judge as ever: by the kernel's tables.
+pub fn narrate_chains(
+    config: &Config,
+    node_addresses: &BTreeSet<IpAddr>,
+    state: &State,
+    way: Way,
+    packet: &Packet,
+    names: &Names,
+    forbids: &dyn Fn(SocketAddr) -> Vec<Denial>,
+) -> Told {
+    let steps = way.steps.into_iter().map(|(map, text)| Step { map, text });
+    let mut outcomes = Vec::new();
+    for (to, source_rewritten) in way.endpoints {
+        let behind = Packet {
+            destination: to,
+            ..*packet
+        };
+        let judged = trace(config, node_addresses, &[state], &Affinity::new(), &behind);
+        let denied = judged.iter().find_map(|outcome| match outcome {
+            Outcome::Denied(direction) => Some(*direction),
+            _ => None,
+        });
+        match denied {
+            Some(direction) => {
+                let open = [Outcome::Sent { to, source_rewritten }].into();
+                outcomes.extend(denials(direction, &open, to, names, forbids));
+            }
+            None => outcomes.push(describe(&Outcome::Sent { to, source_rewritten }, names)),
+        }
+    }
+    if outcomes.is_empty() {
+        let outcome = match way.verdict.as_deref() {
+            Some("REJECT") => Outcome::Refused,
+            Some(_) => Outcome::Dropped,
+            // What nobody knows is dropped on its way out.
+            None if config
+                .service_cidrs
+                .iter()
+                .any(|cidr| cidr.contains(&packet.destination.ip())) =>
+            {
+                Outcome::Dropped
+            }
+            None => Outcome::Untouched,
+        };
+        outcomes.push(describe(&outcome, names));
+    }
+    Told::new(packet, names, steps.collect(), outcomes)
+}
+
+impl Told {
+    fn new(packet: &Packet, names: &Names, steps: Vec<Step>, outcomes: Vec<String>) -> Self {
+        Self {
+            client: names.client.clone(),
+            source: packet.source,
+            service: names.service.clone(),
+            port: names.port.clone(),
+            destination: packet.destination,
+            protocol: packet.protocol.to_string(),
+            node: names.node.clone(),
+            steps,
+            outcomes,
+        }
     }
 }
 
@@ -161,7 +217,7 @@ fn step(key: Key, value: Option<Value>, names: &Names) -> Step {
         Some(Value::Present) => "is there".to_owned(),
     };
     Step {
-        map,
+        map: map.to_owned(),
         text: format!("{looked_for} {found}"),
     }
 }
@@ -274,8 +330,10 @@ impl fmt::Display for Told {
             "Pod {} ({}) to Service {} port {} ({}/{}), on node {}",
             self.client, self.source, self.service, self.port, self.destination, self.protocol, self.node
         )?;
+        let longest = self.steps.iter().map(|step| step.map.len()).max();
+        let width = longest.unwrap_or_default().max(17);
         for step in &self.steps {
-            writeln!(f, "  {:17}  {}", step.map, step.text)?;
+            writeln!(f, "  {:width$}  {}", step.map, step.text)?;
         }
         for outcome in &self.outcomes {
             writeln!(f, "Outcome: {outcome}")?;
