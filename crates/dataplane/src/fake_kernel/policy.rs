@@ -20,10 +20,15 @@ impl Path<'_> {
             {
                 continue;
             }
-            let number = self.group(direction, peer);
+            // What everybody may is looked for on both sides of what the group may: a packet that comes when the one
+            // takes the place of the other meets one of them.
             let anyone = direction.anyone();
+            if self.is_let_through_by(pod, anyone, protocol, port) {
+                continue;
+            }
+            let number = self.group(direction, peer);
             let is_allowed = self.is_let_through_by(pod, number, protocol, port)
-                || (number != anyone && self.is_let_through_by(pod, anyone, protocol, port));
+                || self.is_let_through_by(pod, anyone, protocol, port);
             if !is_allowed {
                 return Some(direction);
             }
@@ -35,9 +40,11 @@ impl Path<'_> {
         self.lookup(Key::Policy(key)).is_some()
     }
 
-    /// The number of the group of a peer; a pod's is not looked for among the blocks.
+    /// The number of the group of a peer; a pod's is not looked for among the blocks. Where the one takes the place of
+    /// the other, a packet meets one of them: those of pods are looked at twice.
     fn group(&mut self, direction: Direction, peer: IpAddr) -> u32 {
-        if let Some(Value::Id(number)) = self.lookup(Key::Policy(PolicyKey::Peer(direction, peer))) {
+        let of_pod = Key::Policy(PolicyKey::Peer(direction, peer));
+        if let Some(Value::Id(number)) = self.lookup(of_pod) {
             return number;
         }
         let holds = |key: &Key| {
@@ -45,15 +52,17 @@ impl Path<'_> {
                 if *of == direction && first.is_ipv6() == peer.is_ipv6() && (first..=last).contains(&&peer))
         };
         let nothing = Key::Policy(PolicyKey::Block(direction, peer, peer));
-        match self.lookup_range(holds, nothing) {
+        let found = self.lookup_range(holds, nothing).or_else(|| self.lookup(of_pod));
+        match found {
             Some(Value::Id(number)) => number,
             _ => direction.anyone(),
         }
     }
 
+    /// The wider is looked for first: what is narrower stays for a while when a wider element comes.
     fn is_let_through_by(&mut self, pod: IpAddr, number: u32, protocol: Protocol, port: u16) -> bool {
         let allowed = |ports| PolicyKey::Allowed(pod, number, ports);
-        if self.has(allowed(Ports::All)) || self.has(allowed(Ports::One(protocol, port))) {
+        if self.has(allowed(Ports::All)) {
             return true;
         }
         let holds = |key: &Key| {
@@ -61,6 +70,6 @@ impl Path<'_> {
                 if *ip == pod && *of == number && *same == protocol && (*first..=*last).contains(&port))
         };
         let nothing = Key::Policy(allowed(Ports::Range(protocol, port, port)));
-        self.lookup_range(holds, nothing).is_some()
+        self.lookup_range(holds, nothing).is_some() || self.has(allowed(Ports::One(protocol, port)))
     }
 }

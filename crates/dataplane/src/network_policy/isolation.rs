@@ -100,19 +100,42 @@ impl Policies {
             if wanted.contains(&policy_key) {
                 continue;
             }
-            // A packet that read the number of a group that is gone still looks for it. (One that read that the pod is
-            // isolated when that ends is dropped, and sent again.)
+            // A packet that read the number of a group that is gone still looks for it. So does one for what is let
+            // through by a wider element now, which it looked for before that was there. (One that read that the pod
+            // is isolated when that ends is dropped, and sent again.)
             let is_anyone = Direction::BOTH
                 .iter()
                 .any(|direction| direction.anyone() == number);
-            if is_anyone || self.groups.get(number).is_some() {
-                draft.set(key, None, commit);
-            } else {
+            let is_known = is_anyone || self.groups.get(number).is_some();
+            let is_left = !is_known || is_covered(policy_key, &wanted);
+            if is_left {
                 draft.retire(key);
+            } else {
+                draft.set(key, None, commit);
             }
         }
         for key in wanted {
             draft.set(Key::Policy(key), Some(Value::Present), commit);
+        }
+    }
+}
+
+/// Whether all that an element lets through is also let through by a wider one for the same group, beside which it may
+/// be left: ranges must not overlap.
+fn is_covered(key: PolicyKey, others: &BTreeSet<PolicyKey>) -> bool {
+    let PolicyKey::Allowed(ip, number, ports) = key else {
+        return false;
+    };
+    let has_all = others.contains(&PolicyKey::Allowed(ip, number, Ports::All));
+    // Elements that are wanted do not overlap, so with all ports there is no other.
+    match ports {
+        Ports::All => false,
+        Ports::Range(..) => has_all,
+        Ports::One(protocol, port) => {
+            let range = |first, last| PolicyKey::Allowed(ip, number, Ports::Range(protocol, first, last));
+            let mut below = others.range(range(0, 0)..=range(port, u16::MAX));
+            let holds = |range: &PolicyKey| matches!(range, PolicyKey::Allowed(_, _, Ports::Range(_, _, last)) if *last >= port);
+            has_all || below.next_back().is_some_and(holds)
         }
     }
 }

@@ -884,22 +884,21 @@ fn check_flows(world: &World, window: &[State]) -> Result<(), TestCaseError> {
                         }
                         let underway = run(pair);
                         let is_let_through = underway.contains(&Outcome::Untouched);
-                        let ends = |direction: &Direction| {
-                            let pod = match direction {
-                                Direction::Ingress => packet.destination.ip(),
-                                Direction::Egress => packet.source,
-                            };
-                            let key = Key::Policy(PolicyKey::Isolated(*direction, pod));
-                            pair[0].contains_key(&key) && !pair[1].contains_key(&key)
-                        };
                         let is_right = if first.contains(&Outcome::Untouched) {
                             // One that meets the end of isolation may be dropped, and is sent again.
                             underway.iter().all(|outcome| match outcome {
-                                Outcome::Denied(direction) => ends(direction),
+                                Outcome::Denied(direction) => {
+                                    Moment::of(pair, &packet, *direction).isolation_ends()
+                                }
                                 _ => *outcome == Outcome::Untouched,
                             })
                         } else {
+                            let mut denials = first.iter().filter_map(|outcome| match outcome {
+                                Outcome::Denied(direction) => Some(*direction),
+                                _ => None,
+                            });
                             !is_let_through
+                                || denials.any(|direction| Moment::of(pair, &packet, direction).moves())
                         };
                         prop_assert!(is_right, "{from} to {to}: {underway:?}, not {first:?}");
                     }
@@ -908,6 +907,47 @@ fn check_flows(world: &World, window: &[State]) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+/// Two states that follow each other, as the isolated end of a connection sees them.
+struct Moment<'a> {
+    before: &'a State,
+    after: &'a State,
+    direction: Direction,
+    pod: std::net::IpAddr,
+    peer: std::net::IpAddr,
+}
+
+impl<'a> Moment<'a> {
+    fn of(pair: &[&'a State], packet: &Packet, direction: Direction) -> Self {
+        let (source, destination) = (packet.source, packet.destination.ip());
+        let (pod, peer) = match direction {
+            Direction::Ingress => (destination, source),
+            Direction::Egress => (source, destination),
+        };
+        Self {
+            before: pair[0],
+            after: pair[1],
+            direction,
+            pod,
+            peer,
+        }
+    }
+
+    fn isolation_ends(&self) -> bool {
+        let key = Key::Policy(PolicyKey::Isolated(self.direction, self.pod));
+        self.before.contains_key(&key) && !self.after.contains_key(&key)
+    }
+
+    /// The peer's pod is where the isolated one was: it is known by its old address and let through to the new one.
+    fn moves(&self) -> bool {
+        let key = Key::Policy(PolicyKey::Peer(self.direction, self.peer));
+        let is_new = |key: &Key| {
+            matches!(key, Key::Policy(PolicyKey::Allowed(ip, ..)) if *ip == self.pod)
+                && !self.before.contains_key(key)
+        };
+        self.before.contains_key(&key) && !self.after.contains_key(&key) && self.after.keys().any(is_new)
+    }
 }
 
 /// The kernel refuses ranges that overlap.

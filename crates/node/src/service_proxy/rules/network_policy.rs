@@ -175,7 +175,8 @@ impl Rules {
         ];
         self.rule(batch, chain, itself);
 
-        // The group of the peer; a pod's is not looked for among the blocks, as the priority is another then.
+        // The group of the peer; a pod's is not looked for among the blocks, as the priority is another then. Where the
+        // one takes the place of the other, a packet meets one of them: those of pods are looked at twice.
         let begin = || {
             vec![
                 Expression::Immediate(0, anyone(direction)),
@@ -183,7 +184,10 @@ impl Rules {
             ]
         };
         self.rule(batch, chain, begin());
-        for set in [POLICY_PEERS, POLICY_BLOCKS] {
+        // What everybody may, whatever the group. It is looked for on both sides of what the group may: a packet that
+        // comes when the one takes the place of the other meets one of them.
+        self.let_group_through(direction, batch);
+        for set in [POLICY_PEERS, POLICY_BLOCKS, POLICY_PEERS] {
             let group = vec![
                 Expression::Meta(MetaKey::Priority, 0),
                 self.peer(direction, 1),
@@ -197,16 +201,16 @@ impl Rules {
             self.rule(batch, chain, group);
         }
         self.let_group_through(direction, batch);
-        // What everybody may, whatever the group.
         self.rule(batch, chain, begin());
         self.let_group_through(direction, batch);
         self.rule(batch, chain, vec![Expression::Verdict(Verdict::Drop)]);
     }
 
+    /// The wider is looked for first: what is narrower stays for a while when a wider element comes.
     fn let_group_through(&self, direction: Direction, batch: &mut Batch) {
         const DESTINATION_PORT_OFFSET: u32 = 2;
         let number = self.address_registers();
-        for set in [POLICY_EVERYTHING, POLICY_PORTS, POLICY_RANGES] {
+        for set in [POLICY_EVERYTHING, POLICY_RANGES, POLICY_PORTS] {
             let mut rule = vec![
                 self.pod(direction, 0),
                 Expression::Meta(MetaKey::Priority, number),
