@@ -89,7 +89,8 @@ impl ServicePort {
         let has_health_checks =
             spec.type_.as_deref() == Some("LoadBalancer") && is_local(&spec.external_traffic_policy);
         let health_check_node_port = spec.health_check_node_port.filter(|_| has_health_checks);
-        spec.ports
+        let mut ports: Vec<Self> = spec
+            .ports
             .iter()
             .flatten()
             .filter_map(|port| {
@@ -109,7 +110,10 @@ impl ServicePort {
                     internal_policy_local: is_local(&spec.internal_traffic_policy),
                 })
             })
-            .collect()
+            .collect();
+        // They stay for as long as the Service does: a list that is collected has room for four.
+        ports.shrink_to_fit();
+        ports
     }
 }
 

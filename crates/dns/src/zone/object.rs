@@ -130,6 +130,7 @@ impl Slice {
                 });
             }
         }
+        endpoints.shrink_to_fit();
         Some(Self {
             namespace: key(&slice.metadata).0,
             service,
