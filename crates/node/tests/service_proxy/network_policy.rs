@@ -1,5 +1,6 @@
 //! NetworkPolicies with real packets: who is let through, through restarts and changes.
 
+use crate::restart::{be_the_victim, start_victim};
 use crate::world::*;
 use coracle_dataplane::fake_kernel::{Affinity, Outcome, Packet, trace};
 use coracle_dataplane::{PolicyId, Protocol, Tables};
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -329,29 +329,14 @@ fn a_restart_keeps_policies_in_force_and_writes_nothing() {
     });
 }
 
-/// Names the directory in which this process plays the daemon that is killed.
-const VICTIM: &str = "CORACLE_TEST_POLICY_VICTIM";
-
 #[test]
 fn kill_9_opens_no_hole() {
     let events = || vec![policy("deny", &deny()), policy("allow", &allow_clients())];
-    if let Some(directory) = std::env::var_os(VICTIM) {
-        let _proxy = with(events());
-        std::fs::write(std::path::Path::new(&directory).join("ready"), "").expect("a sign");
-        loop {
-            std::thread::park();
-        }
-    }
+    be_the_victim(|| with(events()));
     on_a_node(|world| {
         let (server, client, other) = (world.pod(5), world.pod(9), world.pod(10));
         let _server = world.serve(&server, 8080);
-        let mut victim = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "network_policy::kill_9_opens_no_hole"])
-            .env(VICTIM, &world.directory)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a child");
-        eventually("the child is at work", || world.directory.join("ready").exists());
+        let mut victim = start_victim(world, "network_policy::kill_9_opens_no_hole");
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let _stop = StopAtEnd(&done);

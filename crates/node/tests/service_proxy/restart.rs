@@ -5,7 +5,7 @@ use coracle_dataplane::ServiceKey;
 use coracle_kernel::net::nftables::{Batch, Family, Nftables};
 use coracle_node::service_proxy::{Error, Event, ServiceProxy};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const TO: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 80), 80);
@@ -116,26 +116,37 @@ fn settle_without_sync(world: &World, client: &Pod, expected: Ipv4Addr) {
 /// Names the directory in which this process plays the daemon that is killed.
 const VICTIM: &str = "CORACLE_TEST_VICTIM";
 
+/// Another process of this test, in the namespace of this thread, which plays the daemon and is to be killed.
+pub(crate) fn start_victim(world: &World, test: &str) -> Child {
+    let victim = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", test])
+        .env(VICTIM, &world.directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a child");
+    eventually("the child is at work", || world.directory.join("ready").exists());
+    victim
+}
+
+/// Where this process is that other one: starts the daemon and waits for the end.
+pub(crate) fn be_the_victim(start: impl FnOnce() -> ServiceProxy) {
+    let Some(directory) = std::env::var_os(VICTIM) else {
+        return;
+    };
+    let _proxy = start();
+    std::fs::write(std::path::Path::new(&directory).join("ready"), "").expect("a sign");
+    loop {
+        std::thread::park();
+    }
+}
+
 #[test]
 fn kill_9_loses_nothing() {
-    if let Some(directory) = std::env::var_os(VICTIM) {
-        let _proxy = proxy(vec![service("web", SPEC), slice("web", HTTP, &[5])]);
-        std::fs::write(std::path::Path::new(&directory).join("ready"), "").expect("a sign");
-        loop {
-            std::thread::park();
-        }
-    }
+    be_the_victim(|| proxy(vec![service("web", SPEC), slice("web", HTTP, &[5])]));
     on_a_node(|world| {
         let (five, six, client) = (world.pod(5), world.pod(6), world.pod(9));
         let (_five, _six) = (world.serve(&five, 8080), world.serve(&six, 8080));
-        // The child is in the namespace of this thread.
-        let mut victim = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "restart::kill_9_loses_nothing"])
-            .env(VICTIM, &world.directory)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a child");
-        eventually("the child is at work", || world.directory.join("ready").exists());
+        let mut victim = start_victim(world, "restart::kill_9_loses_nothing");
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let _stop = StopAtEnd(&done);
